@@ -1,0 +1,32 @@
+PYTHON ?= python3
+FULL = .venv/bin
+CORE = .venv-core/bin
+
+.PHONY: demo test lint
+
+# The main job on real photographs: make demo, or make demo IMAGES=folder/with/one/folder/a/class
+demo: .venv/ready
+	$(FULL)/python benchmarks/demo.py $(if $(IMAGES),--images $(IMAGES))
+
+test: lint .venv-core/ready
+	$(CORE)/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall .
+	cd tests && DALI_MIXUP_TEST_BACKENDS=numpy ../$(CORE)/pytest
+	DALI_MIXUP_TEST_BACKENDS=numpy,torch $(FULL)/pytest
+
+lint: .venv/ready
+	$(FULL)/ruff check
+	$(FULL)/ruff format --check
+	$(FULL)/mypy
+
+# Everything that works without a GPU.
+.venv/ready: pyproject.toml .ci/cpu-constraints.txt
+	$(PYTHON) -m venv .venv
+	$(FULL)/pip install --quiet --disable-pip-version-check -c .ci/cpu-constraints.txt \
+		--editable '.[cpu,demo,test]' cupy-cuda12x nvidia-cuda-nvrtc-cu12 nvidia-cuda-runtime-cu12
+	touch $@
+
+# What the reference needs and no more: its tests run in anybody's CI.
+.venv-core/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-core
+	$(CORE)/pip install --quiet --disable-pip-version-check numpy pytest
+	touch $@

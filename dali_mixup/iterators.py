@@ -1,0 +1,94 @@
+"""DALI's PyTorch iterators, mixing what they deliver."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+try:
+    from nvidia.dali.plugin.pytorch import DALIClassificationIterator, DALIGenericIterator
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"dali_mixup.iterators needs NVIDIA DALI and torch, and {error.name!r} is missing: "
+        "pip install 'dali-mixup[cuda12]' (or [cuda13], or [cpu] for a machine without a GPU)",
+        name=error.name,
+    ) from error
+
+from dali_mixup.loader import BatchMixer
+from dali_mixup.mixup import Mixup
+
+
+class _MixesWhatIsDelivered:
+    """Mixes in ``__next__``: after DALI has trimmed the batch, at the moment it is handed out.
+
+    DALI prepares its first batch in the constructor and keeps running ahead; only here is known
+    what the consumer gets, and under which epoch and settings.
+    """
+
+    output_map: list[str]
+
+    def __init__(
+        self,
+        *args: Any,
+        mixup: Mixup | None = None,
+        data_key: str | Sequence[str] | None = None,
+        label_key: str | None = None,
+        plan_key: str | None = None,
+        off_after_epoch: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.mixer = None
+        if mixup is not None:
+            self.mixer = BatchMixer(
+                mixup,
+                data_key=data_key,
+                label_key=label_key,
+                plan_key=plan_key,
+                off_after_epoch=off_after_epoch,
+            )
+        super().__init__(*args, **kwargs)
+        if self.mixer is not None:
+            self.mixer.keys(self.output_map)
+
+    def __next__(self) -> list[dict[str, Any]]:
+        if self.mixer is None:
+            return super().__next__()  # type: ignore[misc, no-any-return]
+        return self.mixer.next_from(super().__next__, self.output_map)  # type: ignore[misc, no-any-return]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch the next batch is of; without mixup it changes nothing."""
+        if self.mixer is not None:
+            self.mixer.set_epoch(epoch)
+
+
+class MixupGenericIterator(_MixesWhatIsDelivered, DALIGenericIterator):  # type: ignore[misc]
+    """DALI's ``DALIGenericIterator``, its batches mixed as they are handed out.
+
+    Parameters
+    ----------
+    pipelines, output_map, size, reader_name, ...
+        DALI's own, in DALI's order.
+    mixup : Mixup, optional
+        None: DALI's iterator exactly.
+    data_key : str or sequence of str, optional
+        Outputs with images; several share one plan. None: the first of `output_map`.
+    label_key : str, optional
+        The output with labels. None: the last of `output_map`.
+    plan_key : str, optional
+        Adds each batch's :class:`MixPlan` to the dict under this name.
+    off_after_epoch : int, optional
+        Number of epochs that are mixed; the later ones are not.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `mixup` is not a :class:`Mixup`, or a key is not an output.
+    """
+
+
+class MixupClassificationIterator(_MixesWhatIsDelivered, DALIClassificationIterator):  # type: ignore[misc]
+    """DALI's ``DALIClassificationIterator``, its batches mixed as they are handed out.
+
+    Hands out ``[{"data": images, "label": targets}]``, one dict a pipeline. Parameters as
+    :class:`MixupGenericIterator`, less `output_map`.
+    """

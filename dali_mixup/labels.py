@@ -1,0 +1,67 @@
+"""The forms labels come in, and what smoothing makes of them; the same for every backend."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class LabelForm(NamedTuple):
+    """Whether labels are class ids (else dense rows), and the number of classes, if it is known."""
+
+    ids: bool
+    num_classes: int | None
+
+
+def label_form(
+    shape: tuple[int, ...], kind: str, batch_size: int, num_classes: int | None
+) -> LabelForm:
+    """Tell class ids, shape (B,) or (B, 1), from dense rows, shape (B, num_classes).
+
+    Parameters
+    ----------
+    shape, kind
+        Of the labels; `kind` is numpy's: "i", "u", "b" or "f".
+    batch_size, num_classes
+        What they have to agree with; None: any number of classes.
+
+    Raises
+    ------
+    TypeError
+        Class ids that are not integers.
+    ValueError
+        A length or a width that does not agree.
+    """
+    if not shape or shape[0] != batch_size:
+        raise ValueError(f"labels: expected {batch_size} rows, one an image, got shape {shape}")
+    if len(shape) > 2:
+        raise ValueError(
+            f"labels: expected class ids (B,) or (B, 1), or dense (B, num_classes), got {shape}"
+        )
+    if len(shape) == 2 and (shape[1] != 1 or kind not in "iu"):
+        if shape[1] != (num_classes or shape[1]):
+            raise ValueError(
+                f"labels: expected dense rows of {num_classes} classes, or integer class ids "
+                f"(B,) or (B, 1), got shape {shape} of kind {kind!r}"
+            )
+        return LabelForm(False, shape[1])
+    if kind not in "iu":
+        raise TypeError(
+            f"labels: expected integers as class ids {shape}, got kind {kind!r}; "
+            "dense labels have the shape (B, num_classes)"
+        )
+    return LabelForm(True, num_classes)
+
+
+def bad_label(row: int, label: int, num_classes: int) -> ValueError:
+    """The error for a class id outside the range."""
+    return ValueError(
+        f"labels: expected class ids in [0, {num_classes}), got {label} at row {row}; "
+        f"num_classes is {num_classes}"
+    )
+
+
+def smoothing(label_smoothing: float, num_classes: int) -> tuple[np.float32, np.float32]:
+    """``keep = 1 - s`` and ``off = s / num_classes``; a smoothed label is ``keep * y + off``."""
+    return np.float32(1 - label_smoothing), np.float32(label_smoothing / num_classes)

@@ -1,0 +1,46 @@
+"""Memory that is used again once nobody holds it.
+
+A fresh array of a batch's size costs page faults, several times what it costs to fill it. A block
+goes back when the array over it, and with it every tensor and view made of that array, is gone.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections import deque
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+
+class Recycler:
+    """Hands out arrays; keeps the last `keep` blocks that came back for the next that fit."""
+
+    def __init__(self, keep: int = 4) -> None:
+        self._free: deque[NDArray[np.uint8]] = deque(maxlen=keep)
+
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """An uninitialised array of memory that nobody else holds."""
+        dtype = np.dtype(dtype)
+        nbytes = math.prod(shape) * dtype.itemsize
+        if nbytes == 0:
+            return np.empty(shape, dtype)
+        block = self._take(nbytes)
+        # Views of views keep alive the first array that is not made of another array: through a
+        # memoryview that is `owner`, not `block`, so `owner` is gone only when all of them are.
+        owner = np.frombuffer(block.data, dtype)
+        weakref.finalize(owner, self._free.append, block).atexit = False
+        return owner.reshape(shape)
+
+    def _take(self, nbytes: int) -> NDArray[np.uint8]:
+        for _ in range(len(self._free)):
+            try:
+                block = self._free.popleft()
+            except IndexError:  # another thread took it
+                break
+            if block.nbytes == nbytes:
+                return block
+            self._free.append(block)
+        return np.empty(nbytes, np.uint8)

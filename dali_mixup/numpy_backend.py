@@ -1,0 +1,322 @@
+"""The reference: what mixup is, in plain numpy. Every other backend equals it in every bit.
+
+All arithmetic is float32, each operation rounded once, in the order in which it stands here.
+Images are worked through one after the other, so that a batch passes through memory once and what
+is in between stays in the cache: two float32 images, whatever the size of the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dali_mixup.labels import bad_label, label_form, smoothing
+from dali_mixup.output import BFLOAT16, Conversion, OutputFormat
+from dali_mixup.plan import MixPlan
+
+Array = NDArray[Any]
+Float32Array = NDArray[np.float32]
+
+
+def blend(
+    images: Array,
+    plan: MixPlan,
+    output: OutputFormat | None = None,
+    *,
+    layout: str = "CHW",
+    out: Array | None = None,
+) -> Array:
+    """Mix each image with its partner, then normalise, cast and lay out.
+
+    ``lam * own + (1 - lam) * partner``; where the plan has a box, the partner's pixels inside it
+    and the own ones outside. A ``lam`` of 1 or 0 and boxes select, they do not multiply.
+
+    Parameters
+    ----------
+    images : array, shape (B, C, H, W) or (B, H, W, C) as `layout` says
+        uint8, float16, float32, or bfloat16 as ``dali_mixup.output.BFLOAT16`` (ml_dtypes' is taken
+        too); 1, 3 or 4 channels. Only read.
+    plan : MixPlan
+        For B samples.
+    output : OutputFormat, optional
+        None keeps dtype and layout.
+    layout : {"CHW", "HWC"}
+        Of `images`.
+    out : array, optional
+        Written and returned: the shape and dtype of the result, no memory shared with `images`.
+
+    Returns
+    -------
+    array, shape (B, C, H, W) or (B, H, W, C)
+        Of the dtype and layout that `output` names. A NaN stays a NaN; which one is not defined.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Input outside the above; the message says what was expected and got.
+
+    References
+    ----------
+    Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018.
+    Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers", ICCV 2019.
+    """
+    images = _as_array(images)
+    form = (output or OutputFormat()).resolve(images.shape, _dtype_name(images), layout)
+    plan.require_fit(form.batch, form.height, form.width)
+    out = _output(form) if out is None else _checked_output(out, form, images)
+
+    source = images if form.in_layout == "HWC" else images.transpose(0, 2, 3, 1)
+    target = out if form.out_layout == "HWC" else out.transpose(0, 2, 3, 1)
+    straight = form.out_dtype == "float32" and form.in_layout == form.memory_layout
+    scratch = np.empty((2, *images.shape[1:]), np.float32)
+    mixed, partner_share = scratch if form.in_layout == "HWC" else scratch.transpose(0, 2, 3, 1)
+    if form.mean is not None and form.inverse_std is not None:
+        mean, inverse_std = _as_row(form.mean, form), _as_row(form.inverse_std, form)
+
+    with np.errstate(all="ignore"):
+        for i, partner in enumerate(plan.partner):
+            own, other, to = source[i], source[partner], target[i]
+            work = to if straight else mixed
+            box = None if plan.box is None else plan.box[i]
+            _mix(own, other, plan.lam[i], box, work, partner_share)
+            if form.mean is not None:
+                np.subtract(work, mean, out=work)
+                np.multiply(work, inverse_std, out=work)
+            if not straight:
+                _store(work, to)
+    return out
+
+
+def soft_labels(
+    labels: Array,
+    plan: MixPlan,
+    num_classes: int | None = None,
+    label_smoothing: float = 0.0,
+    out: Float32Array | None = None,
+) -> Float32Array:
+    """Mix each label with its partner's: ``lam * own + (1 - lam) * partner``, both smoothed.
+
+    Parameters
+    ----------
+    labels : array
+        Class ids, integers of shape (B,) or (B, 1) in [0, num_classes), or dense rows (one-hot,
+        multi-hot, probabilities) of shape (B, num_classes). Only read.
+    plan : MixPlan
+        For B samples.
+    num_classes : int, optional
+        None: as dense rows have.
+    label_smoothing : float in [0, 1)
+        s: a label y in {0, 1} becomes ``(1 - s) * y + s / num_classes``.
+    out : float32 array, shape (B, num_classes), optional
+        Written and returned.
+
+    Returns
+    -------
+    float32 array, shape (B, num_classes)
+        Rows sum to 1 where the labels' do.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Input outside the above; a class id out of range is named with its row.
+    """
+    labels = _as_array(labels)
+    form = label_form(labels.shape, _kind(labels), len(plan), num_classes)
+    if form.num_classes is None:
+        raise ValueError("num_classes: expected an int beside class ids, got None")
+    shape = len(plan), form.num_classes
+    if out is None:
+        out = np.empty(shape, np.float32)
+    elif out.shape != shape or out.dtype != np.float32:
+        raise ValueError(f"out: expected float32 {shape}, got {out.dtype} {out.shape}")
+
+    keep, off = smoothing(label_smoothing, form.num_classes)
+    lam, rest = plan.lam, np.float32(1) - plan.lam
+    if form.ids:
+        own = _class_ids(labels, form.num_classes)
+        partner = own[plan.partner]
+        on = keep + off
+        row = np.arange(len(plan))
+        out[:] = (lam * off + rest * off)[:, None]
+        out[row, own] = lam * on + rest * off
+        out[row, partner] = lam * off + rest * on
+        same = own == partner
+        out[row[same], own[same]] = (lam * on + rest * on)[same]
+        return out
+
+    dense = np.empty(shape, np.float32)
+    _load(labels, dense)
+    smooth = keep * dense + off
+    partners = smooth[plan.partner]
+    with np.errstate(all="ignore"):
+        np.multiply(smooth, lam[:, None], out=out)
+        out += rest[:, None] * partners
+    out[lam == 1] = smooth[lam == 1]
+    out[lam == 0] = partners[lam == 0]
+    return out
+
+
+def label_pairs(
+    labels: Array, plan: MixPlan, num_classes: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Float32Array]:
+    """Both class ids of each sample and the share of the first, for a loss with two indices.
+
+    Parameters
+    ----------
+    labels : array
+        Class ids, integers of shape (B,) or (B, 1) in [0, num_classes).
+    plan : MixPlan
+        For B samples.
+    num_classes : int
+
+    Returns
+    -------
+    own, partner : int64 array, shape (B,)
+    lam : float32 array, shape (B,)
+
+    Raises
+    ------
+    TypeError
+        Dense labels: they have no index.
+    ValueError
+        A class id out of range, named with its row.
+    """
+    labels = _as_array(labels)
+    if not label_form(labels.shape, _kind(labels), len(plan), num_classes).ids:
+        raise TypeError(
+            f"labels: expected class ids for targets='pairs', got dense labels {labels.shape}; "
+            "use targets='soft'"
+        )
+    own = _class_ids(labels, num_classes)
+    return own, own[plan.partner], plan.lam.copy()
+
+
+def mix(
+    images: Array,
+    labels: Array | None,
+    plan: MixPlan,
+    output: OutputFormat,
+    *,
+    layout: str,
+    num_classes: int,
+    label_smoothing: float,
+    targets: str,
+    empty: Callable[..., Array] = np.empty,
+) -> tuple[Array, Any]:
+    """Images and their targets ("soft" or "pairs"; none where there are no labels) in one call.
+
+    `empty` allocates what is handed out.
+    """
+    images = _as_array(images)
+    form = output.resolve(images.shape, _dtype_name(images), layout)
+    mixed = blend(images, plan, output, layout=layout, out=_output(form, empty))
+    if labels is None:
+        return mixed, None
+    if targets == "pairs":
+        return mixed, label_pairs(labels, plan, num_classes)
+    soft = empty((len(plan), num_classes), np.float32)
+    return mixed, soft_labels(labels, plan, num_classes, label_smoothing, out=soft)
+
+
+def _class_ids(labels: Array, num_classes: int) -> NDArray[np.int64]:
+    ids = labels.reshape(-1)
+    bad = np.flatnonzero((ids < 0) | (ids >= num_classes))
+    if len(bad):
+        raise bad_label(int(bad[0]), int(ids[bad[0]]), num_classes)
+    return ids.astype(np.int64)
+
+
+def _mix(
+    own: Array,
+    partner: Array,
+    lam: np.float32,
+    box: NDArray[np.int32] | None,
+    out: Float32Array,
+    partner_share: Float32Array,
+) -> None:
+    if box is not None and box[0] < box[1] and box[2] < box[3]:
+        y0, y1, x0, x1 = box
+        _load(own, out)
+        _load(partner[y0:y1, x0:x1], out[y0:y1, x0:x1])
+    elif lam == 1:
+        _load(own, out)
+    elif lam == 0:
+        _load(partner, out)
+    else:
+        _weigh(own, lam, out)
+        _weigh(partner, np.float32(1) - lam, partner_share)
+        np.add(out, partner_share, out=out)
+
+
+def _weigh(pixels: Array, weight: np.float32, out: Float32Array) -> None:
+    if pixels.dtype != np.float32:
+        _load(pixels, out)
+        pixels = out
+    np.multiply(pixels, weight, out=out)
+
+
+def _load(pixels: Array, out: Float32Array) -> None:
+    """Pixels as float32, exactly."""
+    if pixels.dtype == BFLOAT16:
+        bits = out.view(np.uint32)
+        np.copyto(bits, pixels["bfloat16"])
+        np.left_shift(bits, 16, out=bits)
+    else:
+        np.copyto(out, pixels, casting="same_kind")
+
+
+def _store(mixed: Float32Array, out: Array) -> None:
+    """float32 as the output's dtype, rounded once, to nearest even; `mixed` is used up."""
+    if out.dtype == BFLOAT16:
+        bits = mixed.view(np.uint32)
+        nan = np.isnan(mixed)
+        bits += np.uint32(0x7FFF) + ((bits >> 16) & 1)
+        bits >>= 16
+        bits[nan] = 0x7FFF
+        np.copyto(out["bfloat16"], bits, casting="unsafe")
+    else:
+        if out.dtype == np.uint8:
+            np.rint(mixed, out=mixed)
+        np.copyto(out, mixed, casting="unsafe")
+
+
+def _as_row(per_channel: Float32Array, form: Conversion) -> Float32Array:
+    """Per-channel values, spread over a row of pixels in the order in which the input lies."""
+    row = np.broadcast_to(per_channel, (form.width, form.channels))
+    return np.ascontiguousarray(row) if form.in_layout == "HWC" else row
+
+
+def _as_array(values: Array) -> Array:
+    values = np.asarray(values)
+    return values.view(BFLOAT16) if values.dtype.name == "bfloat16" else values
+
+
+def _kind(labels: Array) -> str:
+    return "f" if labels.dtype == BFLOAT16 else labels.dtype.kind
+
+
+def _dtype_name(images: Array) -> str:
+    return "bfloat16" if images.dtype == BFLOAT16 else images.dtype.name
+
+
+def _numpy_dtype(name: str) -> np.dtype[Any]:
+    return BFLOAT16 if name == "bfloat16" else np.dtype(name)
+
+
+def _output(form: Conversion, empty: Callable[..., Array] = np.empty) -> Array:
+    memory = empty(form.memory_shape, _numpy_dtype(form.out_dtype))
+    return memory.transpose(0, 3, 1, 2) if form.channels_last else memory
+
+
+def _checked_output(out: Array, form: Conversion, images: Array) -> Array:
+    out = _as_array(out)
+    if out.shape != form.out_shape or _dtype_name(out) != form.out_dtype:
+        raise ValueError(
+            f"out: expected {form.out_dtype} {form.out_shape}, got {_dtype_name(out)} {out.shape}"
+        )
+    if np.may_share_memory(out, images):
+        raise ValueError("out: expected memory of its own, got memory that the images share")
+    return out

@@ -1,0 +1,193 @@
+"""What comes out of a blend: dtype, layout, normalisation, and what that means for an input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+DTYPES = ("float32", "float16", "bfloat16", "uint8")
+LAYOUTS = ("CHW", "HWC")
+CHANNELS = (1, 3, 4)
+
+BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
+"""numpy has no bfloat16: its bits travel under this name, and no uint16 image is taken for it."""
+
+
+class Conversion(NamedTuple):
+    """An :class:`OutputFormat` applied to one kind of input: nothing is left open."""
+
+    batch: int
+    height: int
+    width: int
+    channels: int
+    in_dtype: str
+    in_layout: str
+    out_dtype: str
+    out_layout: str
+    channels_last: bool
+    mean: NDArray[np.float32] | None
+    inverse_std: NDArray[np.float32] | None
+
+    @property
+    def memory_layout(self) -> str:
+        """The order of the output's bytes: "CHW" or "HWC"."""
+        return "HWC" if self.channels_last else self.out_layout
+
+    @property
+    def memory_shape(self) -> tuple[int, int, int, int]:
+        return self._shape(self.memory_layout)
+
+    @property
+    def out_shape(self) -> tuple[int, int, int, int]:
+        return self._shape(self.out_layout)
+
+    def _shape(self, layout: str) -> tuple[int, int, int, int]:
+        if layout == "HWC":
+            return self.batch, self.height, self.width, self.channels
+        return self.batch, self.channels, self.height, self.width
+
+
+@dataclass(frozen=True)
+class OutputFormat:
+    """The form in which blended images are handed out.
+
+    Parameters
+    ----------
+    dtype : {"float32", "float16", "bfloat16", "uint8"}, optional
+        None keeps the input's. "uint8" is for uint8 input without mean and std.
+    layout : {"CHW", "HWC"}, optional
+        None keeps the input's.
+    mean, std : float or sequence of one float per channel, optional
+        ``(mixed - mean) * (1 / std)`` in the units of the INCOMING pixels: 0..255 for uint8, so
+        ImageNet's 0.485 is written 0.485 * 255. One without the other leaves 0 or 1 in its place.
+    channels_last : bool
+        torch's memory format: shape (B, C, H, W), bytes as HWC.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A value outside the ranges above.
+    """
+
+    dtype: str | None = None
+    layout: str | None = None
+    mean: float | Sequence[float] | None = None
+    std: float | Sequence[float] | None = None
+    channels_last: bool = False
+
+    def __post_init__(self) -> None:
+        require_choice("dtype", self.dtype, DTYPES)
+        require_choice("layout", self.layout, LAYOUTS)
+        if self.channels_last and self.layout == "HWC":
+            raise ValueError(
+                "channels_last: expected layout 'CHW' or None, got 'HWC'; channels_last has the "
+                "shape (B, C, H, W) with the bytes of HWC"
+            )
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, _per_channel(name, getattr(self, name)))
+        if self.std is not None and not np.all(np.asarray(self.std) > 0):
+            raise ValueError(f"std: expected values above 0, got {self.std}")
+        if self.dtype == "uint8" and self.normalizes:
+            raise ValueError(
+                "dtype: expected a float dtype beside mean or std, got 'uint8'; "
+                "normalised pixels do not fit into bytes"
+            )
+
+    @property
+    def normalizes(self) -> bool:
+        return self.mean is not None or self.std is not None
+
+    def resolve(self, shape: tuple[int, ...], dtype: str, layout: str) -> Conversion:
+        """Apply to images of this shape, dtype and layout.
+
+        Raises
+        ------
+        TypeError
+            `dtype` is none of "uint8", "float16", "bfloat16", "float32".
+        ValueError
+            The shape is not that of a batch of images with 1, 3 or 4 channels, or this format does
+            not go with the input.
+        """
+        if dtype not in DTYPES:
+            raise TypeError(f"images: expected uint8, float16, bfloat16 or float32, got {dtype}")
+        require_batch(shape)
+        require_choice("layout", layout, LAYOUTS, optional=False)
+        batch, *sides = shape
+        channels, height, width = sides if layout == "CHW" else (sides[2], sides[0], sides[1])
+        if channels not in CHANNELS:
+            raise ValueError(
+                f"images: expected 1, 3 or 4 channels, got {channels} "
+                f"in shape {shape} read as {layout}; is it the other layout?"
+            )
+        out_dtype = self.dtype or dtype
+        if out_dtype == "uint8" and (dtype != "uint8" or self.normalizes):
+            given = f"{dtype} images" + (" with mean or std" if self.normalizes else "")
+            raise ValueError(
+                f"output: expected a float dtype for {given}, got uint8; "
+                "give OutputFormat(dtype='float32', ...)"
+            )
+        mean = inverse_std = None
+        if self.normalizes:
+            mean = _broadcast("mean", self.mean, 0.0, channels)
+            inverse_std = np.float32(1) / _broadcast("std", self.std, 1.0, channels)
+        out_layout = self.layout or ("CHW" if self.channels_last else layout)
+        return Conversion(
+            batch, height, width, channels, dtype, layout,
+            out_dtype, out_layout, self.channels_last, mean, inverse_std,
+        )  # fmt: skip
+
+
+def require_choice(
+    name: str, value: Any, choices: tuple[str, ...], *, optional: bool = True
+) -> None:
+    """Raise ValueError unless `value` is one of `choices` (or None where that is allowed)."""
+    if value in choices or (optional and value is None):
+        return
+    wanted = ", ".join(map(repr, choices)) + (" or None" if optional else "")
+    raise ValueError(f"{name}: expected one of {wanted}, got {value!r}")
+
+
+def require_batch(shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless this is the shape of a batch of images."""
+    if len(shape) != 4:
+        raise ValueError(
+            f"images: expected shape (B, C, H, W) or (B, H, W, C), got {tuple(shape)}; "
+            "a batch is one dense array of images of equal size"
+        )
+
+
+def guess_layout(shape: tuple[int, ...]) -> str:
+    """ "CHW" or "HWC" from a batch's shape; ValueError where it could be both or neither."""
+    require_batch(shape)
+    first, last = shape[1] in CHANNELS, shape[3] in CHANNELS
+    if first == last:
+        why = "both ends could be" if first else "neither end can be"
+        raise ValueError(
+            f"layout: expected one to follow from shape {tuple(shape)}, but {why} the channels "
+            "(1, 3 or 4); give layout='CHW' or layout='HWC'"
+        )
+    return "CHW" if first else "HWC"
+
+
+def _per_channel(name: str, value: Any) -> float | tuple[float, ...] | None:
+    if value is None:
+        return None
+    array = np.asarray(value)
+    if array.dtype.kind not in "iuf" or array.ndim > 1:
+        raise TypeError(f"{name}: expected a number or one number per channel, got {value!r}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name}: expected finite values, got {value!r}")
+    return float(array) if array.ndim == 0 else tuple(float(v) for v in array)
+
+
+def _broadcast(
+    name: str, value: float | Sequence[float] | None, missing: float, channels: int
+) -> NDArray[np.float32]:
+    array = np.asarray(missing if value is None else value, np.float32)
+    if array.ndim and len(array) != channels:
+        raise ValueError(f"{name}: expected {channels} values for {channels} channels, got {value}")
+    return np.array(np.broadcast_to(array, channels))

@@ -1,0 +1,229 @@
+"""What is drawn for one batch: who is mixed with whom, and how much.
+
+Plans are drawn on the host by a generator that is keyed by where the run stands, not by what was
+drawn before: no state to lose, no global generator touched, the same draw for every backend.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+BOX_LIMIT = 65535
+MODES = ("batch", "elem", "pair")
+PAIRINGS = ("permutation", "derangement", "flip", "roll")
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class MixPlan:
+    """How each sample of one batch is mixed; valid by construction, its arrays read-only.
+
+    Parameters
+    ----------
+    partner : array of int, shape (B,), values in [0, B)
+        Index, inside the same batch, of the image that is mixed in. Kept as int32.
+    lam : array of float, shape (B,), values in [0, 1]
+        Share of the sample's OWN image and label. Kept as float32.
+    box : array of int, shape (B, 4), optional
+        Half-open rectangles ``y0, y1, x0, x1`` in pixels, taken whole from the partner (CutMix);
+        ``y0 == y1`` or ``x0 == x1`` is no rectangle. Where a sample has one, its ``lam`` weighs the
+        label alone. Kept as int32; None where no sample has one.
+
+    Raises
+    ------
+    TypeError
+        An index or a box is not an integer.
+    ValueError
+        A shape or a value is outside the ranges above.
+    """
+
+    partner: NDArray[np.int32]
+    lam: NDArray[np.float32]
+    box: NDArray[np.int32] | None = None
+
+    def __init__(self, partner: ArrayLike, lam: ArrayLike, box: ArrayLike | None = None) -> None:
+        partners = _integers(partner, "partner")
+        if partners.ndim != 1:
+            raise ValueError(f"partner: expected shape (B,), got {partners.shape}")
+        size = len(partners)
+        lams = np.array(lam, np.float32)
+        if lams.shape != (size,):
+            raise ValueError(f"lam: expected shape ({size},) as partner has, got {lams.shape}")
+        if size:
+            if partners.min() < 0 or partners.max() >= size:
+                bad = int(np.flatnonzero((partners < 0) | (partners >= size))[0])
+                raise ValueError(
+                    f"partner: expected indices in [0, {size}), got {partners[bad]} at row {bad}"
+                )
+            if not (lams.min() >= 0 and lams.max() <= 1):
+                bad = int(np.flatnonzero(~((lams >= 0) & (lams <= 1)))[0])
+                raise ValueError(f"lam: expected values in [0, 1], got {lams[bad]} at row {bad}")
+        object.__setattr__(self, "partner", _frozen(partners, np.int32))
+        object.__setattr__(self, "lam", _frozen(lams, np.float32))
+        object.__setattr__(self, "box", None if box is None else _checked_box(box, size))
+
+    def __len__(self) -> int:
+        return len(self.partner)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return MixPlan, (self.partner, self.lam, self.box)
+
+    def require_fit(self, batch_size: int, height: int, width: int) -> None:
+        """Raise ValueError unless this plan is for `batch_size` images of `height` x `width`."""
+        if len(self) != batch_size:
+            raise ValueError(f"plan: expected one of {batch_size} samples, got {len(self)}")
+        if self.box is not None and batch_size:
+            bottom, right = int(self.box[:, 1].max()), int(self.box[:, 3].max())
+            if bottom > height or right > width:
+                raise ValueError(
+                    f"plan: expected boxes inside images of {height} x {width} pixels, got one "
+                    f"that ends at {bottom} x {right}; draw the plan with this image_size"
+                )
+
+
+def unmixed(batch_size: int) -> MixPlan:
+    """The plan that leaves every sample as it is."""
+    return MixPlan(np.arange(batch_size), np.ones(batch_size))
+
+
+def cutmix_box(
+    lam: ArrayLike, cy: ArrayLike, cx: ArrayLike, height: int, width: int
+) -> NDArray[np.int32]:
+    """The rectangle that CutMix takes from the partner, clipped to the image.
+
+    Each side is ``int(side of the image * sqrt(1 - lam))`` before clipping, as in timm and
+    torchvision, so that about ``1 - lam`` of the image is covered.
+
+    Parameters
+    ----------
+    lam : float or array (B,), in [0, 1]
+        Share of the image that stays, before clipping.
+    cy, cx : int or array (B,), in [0, height) and [0, width)
+        Centre of the rectangle, in pixels.
+    height, width : int
+        Of the image, in pixels.
+
+    Returns
+    -------
+    int32 array of shape (4,) or (B, 4): ``y0, y1, x0, x1``, half-open.
+
+    References
+    ----------
+    Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers", ICCV 2019.
+    """
+    ratio = np.sqrt(1.0 - np.asarray(lam, np.float64))
+    half_y = (height * ratio).astype(np.int64) // 2
+    half_x = (width * ratio).astype(np.int64) // 2
+    cy, cx = np.asarray(cy), np.asarray(cx)
+    y0, y1 = np.maximum(cy - half_y, 0), np.minimum(cy + half_y, height)
+    x0, x1 = np.maximum(cx - half_x, 0), np.minimum(cx + half_x, width)
+    return np.stack(np.broadcast_arrays(y0, y1, x0, x1), axis=-1).astype(np.int32)
+
+
+def keyed_generator(
+    seed: int, *, rank: int, stream: int, epoch: int, step: int
+) -> np.random.Generator:
+    """The generator that draws the plan of one step; equal keys draw equal plans."""
+    key = np.random.SeedSequence(seed, spawn_key=(rank, stream, epoch, step))
+    return np.random.Generator(np.random.Philox(key))
+
+
+def draw_plan(
+    rng: np.random.Generator,
+    batch_size: int,
+    image_size: tuple[int, int] | None,
+    *,
+    alpha: float,
+    cutmix_alpha: float,
+    switch_prob: float,
+    prob: float,
+    mode: str,
+    pairing: str,
+) -> MixPlan:
+    """Draw a plan; the settings are those of :class:`dali_mixup.Mixup`, taken as checked."""
+    own = np.arange(batch_size)
+    if mode == "pair":
+        partner = _pairs(pairing, batch_size, rng)
+        draw = np.minimum(own, partner)
+    else:
+        partner = _partners(pairing, batch_size, rng)
+        draw = own if mode == "elem" else np.zeros_like(own)
+    draws = min(batch_size, 1) if mode == "batch" else batch_size
+
+    applied = rng.random(draws) < prob if prob < 1 else np.ones(draws, bool)
+    if cutmix_alpha == 0:
+        lam = rng.beta(alpha, alpha, draws) if alpha > 0 else np.ones(draws)
+        return MixPlan(partner, np.where(applied, lam, 1.0)[draw])
+
+    if image_size is None:
+        raise ValueError("image_size: expected (height, width) in pixels for CutMix, got None")
+    height, width = image_size
+    cut_lam = rng.beta(cutmix_alpha, cutmix_alpha, draws)
+    box = cutmix_box(
+        cut_lam, rng.integers(height, size=draws), rng.integers(width, size=draws), height, width
+    )
+    area = (box[:, 1] - box[:, 0]) * (box[:, 3] - box[:, 2])
+    lam = 1.0 - area / (height * width)
+    cut = applied
+    if alpha > 0:
+        cut = applied & (rng.random(draws) < switch_prob)
+        lam = np.where(cut, lam, rng.beta(alpha, alpha, draws))
+    box[~cut | (area == 0)] = 0
+    return MixPlan(partner, np.where(applied, lam, 1.0)[draw], box[draw])
+
+
+def _partners(pairing: str, size: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    own: NDArray[np.intp] = np.arange(size)
+    if pairing == "flip":
+        return own[::-1]
+    if pairing == "roll":
+        return np.roll(own, 1)
+    order: NDArray[np.intp] = rng.permutation(size)
+    if pairing == "permutation":
+        return order
+    partner = np.empty_like(order)
+    partner[order] = np.roll(order, 1)  # one cycle through all: nobody meets itself
+    return partner
+
+
+def _pairs(pairing: str, size: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Partners that are each other's; the odd one out meets itself."""
+    if pairing == "flip":
+        return _partners(pairing, size, rng)
+    order: NDArray[np.intp] = rng.permutation(size)
+    half = size // 2
+    partner: NDArray[np.intp] = order.copy()
+    partner[order[:half]], partner[order[half : 2 * half]] = order[half : 2 * half], order[:half]
+    partner[order[2 * half :]] = order[2 * half :]
+    return partner
+
+
+def _integers(values: ArrayLike, name: str) -> NDArray[Any]:
+    array = np.asarray(values)
+    if array.size and array.dtype.kind not in "iu":
+        raise TypeError(f"{name}: expected integers, got {array.dtype}")
+    return array
+
+
+def _checked_box(box: ArrayLike, size: int) -> NDArray[np.int32]:
+    boxes = _integers(box, "box")
+    if boxes.shape != (size, 4):
+        raise ValueError(f"box: expected shape ({size}, 4), got {boxes.shape}")
+    y0, y1, x0, x1 = boxes.T
+    good = (y0 >= 0) & (y0 <= y1) & (y1 <= BOX_LIMIT) & (x0 >= 0) & (x0 <= x1) & (x1 <= BOX_LIMIT)
+    if not good.all():
+        bad = int(np.flatnonzero(~good)[0])
+        raise ValueError(
+            f"box: expected 0 <= y0 <= y1 <= {BOX_LIMIT} and 0 <= x0 <= x1 <= {BOX_LIMIT}, "
+            f"got y0, y1, x0, x1 = {boxes[bad].tolist()} at row {bad}"
+        )
+    return _frozen(boxes, np.int32)
+
+
+def _frozen(array: NDArray[Any], dtype: type) -> NDArray[Any]:
+    frozen: NDArray[Any] = np.array(array, dtype)
+    frozen.flags.writeable = False
+    return frozen

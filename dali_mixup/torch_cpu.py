@@ -1,0 +1,78 @@
+"""The reference on torch's CPU tensors: their memory seen as numpy arrays, results as tensors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dali_mixup import numpy_backend
+from dali_mixup.memory import Recycler
+from dali_mixup.output import BFLOAT16, OutputFormat
+from dali_mixup.plan import MixPlan
+
+_memory = Recycler()
+
+
+def mix(
+    images: torch.Tensor,
+    labels: torch.Tensor | None,
+    plan: MixPlan,
+    output: OutputFormat,
+    *,
+    layout: str,
+    num_classes: int,
+    label_smoothing: float,
+    targets: str,
+) -> tuple[torch.Tensor, Any]:
+    """:func:`dali_mixup.numpy_backend.mix`, with results in memory that nobody else holds."""
+    mixed, target = numpy_backend.mix(
+        _as_numpy(images, "images"),
+        None if labels is None else _as_numpy(labels, "labels"),
+        plan,
+        _keep_channels_last(output) if is_channels_last(images, layout) else output,
+        layout=layout,
+        num_classes=num_classes,
+        label_smoothing=label_smoothing,
+        targets=targets,
+        empty=_memory.empty,
+    )
+    if isinstance(target, tuple):
+        return _as_tensor(mixed), tuple(map(_as_tensor, target))
+    return _as_tensor(mixed), None if target is None else _as_tensor(target)
+
+
+def is_channels_last(images: torch.Tensor, layout: str) -> bool:
+    """Whether images of shape (B, C, H, W) lie in memory as HWC and not as CHW."""
+    return (
+        layout == "CHW"
+        and images.ndim == 4
+        and images.is_contiguous(memory_format=torch.channels_last)
+        and not images.is_contiguous()
+    )
+
+
+@lru_cache
+def _keep_channels_last(output: OutputFormat) -> OutputFormat:
+    return output if output.layout else replace(output, channels_last=True)
+
+
+def _as_numpy(tensor: torch.Tensor, name: str) -> NDArray[Any]:
+    if not isinstance(tensor, torch.Tensor) or tensor.device.type != "cpu":
+        got = f"{tensor.device}" if isinstance(tensor, torch.Tensor) else type(tensor).__name__
+        raise TypeError(f"{name}: expected a torch tensor on the CPU, got {got}")
+    if tensor.requires_grad:
+        raise TypeError(f"{name}: expected a tensor without requires_grad; give {name}.detach()")
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy().view(BFLOAT16)
+    return tensor.numpy()
+
+
+def _as_tensor(array: NDArray[Any]) -> torch.Tensor:
+    if array.dtype == BFLOAT16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
