@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 class LabelForm(NamedTuple):
@@ -52,6 +53,23 @@ def label_form(
             "dense labels have the shape (B, num_classes)"
         )
     return LabelForm(True, num_classes)
+
+
+def class_ids(labels: NDArray[Any], num_classes: int) -> NDArray[np.int64]:
+    """Class ids as int64, shape (B,); ValueError names the first that is out of range."""
+    ids = labels.reshape(-1)
+    bad = np.flatnonzero((ids < 0) | (ids >= num_classes))
+    if len(bad):
+        raise bad_label(int(bad[0]), int(ids[bad[0]]), num_classes)
+    return ids.astype(np.int64)
+
+
+def no_pairs(shape: tuple[int, ...]) -> TypeError:
+    """The error for dense labels where two indices are wanted."""
+    return TypeError(
+        f"labels: expected class ids for targets='pairs', got dense labels {shape}; "
+        "use targets='soft'"
+    )
 
 
 def bad_label(row: int, label: int, num_classes: int) -> ValueError:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dali_mixup.labels import bad_label, label_form, smoothing
+from dali_mixup.labels import class_ids, label_form, no_pairs, smoothing
 from dali_mixup.output import BFLOAT16, Conversion, OutputFormat
 from dali_mixup.plan import MixPlan
 
@@ -136,7 +136,7 @@ def soft_labels(
     keep, off = smoothing(label_smoothing, form.num_classes)
     lam, rest = plan.lam, np.float32(1) - plan.lam
     if form.ids:
-        own = _class_ids(labels, form.num_classes)
+        own = class_ids(labels, form.num_classes)
         partner = own[plan.partner]
         on = keep + off
         row = np.arange(len(plan))
@@ -186,11 +186,8 @@ def label_pairs(
     """
     labels = _as_array(labels)
     if not label_form(labels.shape, _kind(labels), len(plan), num_classes).ids:
-        raise TypeError(
-            f"labels: expected class ids for targets='pairs', got dense labels {labels.shape}; "
-            "use targets='soft'"
-        )
-    own = _class_ids(labels, num_classes)
+        raise no_pairs(labels.shape)
+    own = class_ids(labels, num_classes)
     return own, own[plan.partner], plan.lam.copy()
 
 
@@ -219,14 +216,6 @@ def mix(
         return mixed, label_pairs(labels, plan, num_classes)
     soft = empty((len(plan), num_classes), np.float32)
     return mixed, soft_labels(labels, plan, num_classes, label_smoothing, out=soft)
-
-
-def _class_ids(labels: Array, num_classes: int) -> NDArray[np.int64]:
-    ids = labels.reshape(-1)
-    bad = np.flatnonzero((ids < 0) | (ids >= num_classes))
-    if len(bad):
-        raise bad_label(int(bad[0]), int(ids[bad[0]]), num_classes)
-    return ids.astype(np.int64)
 
 
 def _mix(
@@ -283,9 +272,9 @@ def _store(mixed: Float32Array, out: Array) -> None:
         np.copyto(out, mixed, casting="unsafe")
 
 
-def _as_row(per_channel: Float32Array, form: Conversion) -> Float32Array:
+def _as_row(per_channel: tuple[float, ...], form: Conversion) -> Float32Array:
     """Per-channel values, spread over a row of pixels in the order in which the input lies."""
-    row = np.broadcast_to(per_channel, (form.width, form.channels))
+    row = np.broadcast_to(np.array(per_channel, np.float32), (form.width, form.channels))
     return np.ascontiguousarray(row) if form.in_layout == "HWC" else row
 
 

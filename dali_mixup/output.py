@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 DTYPES = ("float32", "float16", "bfloat16", "uint8")
 LAYOUTS = ("CHW", "HWC")
@@ -18,7 +18,10 @@ BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
 
 
 class Conversion(NamedTuple):
-    """An :class:`OutputFormat` applied to one kind of input: nothing is left open."""
+    """An :class:`OutputFormat` applied to one kind of input: nothing is left open.
+
+    `mean` and `inverse_std` have one value a channel, each a float32.
+    """
 
     batch: int
     height: int
@@ -29,8 +32,8 @@ class Conversion(NamedTuple):
     out_dtype: str
     out_layout: str
     channels_last: bool
-    mean: NDArray[np.float32] | None
-    inverse_std: NDArray[np.float32] | None
+    mean: tuple[float, ...] | None
+    inverse_std: tuple[float, ...] | None
 
     @property
     def memory_layout(self) -> str:
@@ -101,6 +104,7 @@ class OutputFormat:
     def normalizes(self) -> bool:
         return self.mean is not None or self.std is not None
 
+    @lru_cache  # noqa: B019 - few formats, each kept for the whole run
     def resolve(self, shape: tuple[int, ...], dtype: str, layout: str) -> Conversion:
         """Apply to images of this shape, dtype and layout.
 
@@ -133,7 +137,8 @@ class OutputFormat:
         mean = inverse_std = None
         if self.normalizes:
             mean = _broadcast("mean", self.mean, 0.0, channels)
-            inverse_std = np.float32(1) / _broadcast("std", self.std, 1.0, channels)
+            std = _broadcast("std", self.std, 1.0, channels)
+            inverse_std = tuple(float(np.float32(1) / np.float32(s)) for s in std)
         out_layout = self.layout or ("CHW" if self.channels_last else layout)
         return Conversion(
             batch, height, width, channels, dtype, layout,
@@ -186,8 +191,10 @@ def _per_channel(name: str, value: Any) -> float | tuple[float, ...] | None:
 
 def _broadcast(
     name: str, value: float | Sequence[float] | None, missing: float, channels: int
-) -> NDArray[np.float32]:
-    array = np.asarray(missing if value is None else value, np.float32)
-    if array.ndim and len(array) != channels:
+) -> tuple[float, ...]:
+    values = missing if value is None else value
+    if not isinstance(values, Sequence):
+        values = (values,) * channels
+    if len(values) != channels:
         raise ValueError(f"{name}: expected {channels} values for {channels} channels, got {value}")
-    return np.array(np.broadcast_to(array, channels))
+    return tuple(float(np.float32(v)) for v in values)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,7 @@ from dali_mixup import numpy_backend
 from dali_mixup.memory import Recycler
 from dali_mixup.output import BFLOAT16, OutputFormat
 from dali_mixup.plan import MixPlan
+from dali_mixup.tensors import is_channels_last, keep_channels_last
 
 _memory = Recycler()
 
@@ -34,7 +33,7 @@ def mix(
         _as_numpy(images, "images"),
         None if labels is None else _as_numpy(labels, "labels"),
         plan,
-        _keep_channels_last(output) if is_channels_last(images, layout) else output,
+        keep_channels_last(output) if is_channels_last(images, layout) else output,
         layout=layout,
         num_classes=num_classes,
         label_smoothing=label_smoothing,
@@ -44,21 +43,6 @@ def mix(
     if isinstance(target, tuple):
         return _as_tensor(mixed), tuple(map(_as_tensor, target))
     return _as_tensor(mixed), None if target is None else _as_tensor(target)
-
-
-def is_channels_last(images: torch.Tensor, layout: str) -> bool:
-    """Whether images of shape (B, C, H, W) lie in memory as HWC and not as CHW."""
-    return (
-        layout == "CHW"
-        and images.ndim == 4
-        and images.is_contiguous(memory_format=torch.channels_last)
-        and not images.is_contiguous()
-    )
-
-
-@lru_cache
-def _keep_channels_last(output: OutputFormat) -> OutputFormat:
-    return output if output.layout else replace(output, channels_last=True)
 
 
 def _as_numpy(tensor: torch.Tensor, name: str) -> NDArray[Any]:

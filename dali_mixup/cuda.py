@@ -1,0 +1,63 @@
+"""All that touches a GPU: what cupy_backend.py asks of CUDA, through CuPy and torch."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from cupy.cuda.function import CPointer, Function, Module
+from numpy.typing import NDArray
+
+from dali_mixup.launch import BLOCK, Launch
+from dali_mixup.nvrtc import compile_kernels
+
+DEVICE_TYPE = "cuda"
+
+
+class _Stream(NamedTuple):
+    ptr: int
+
+
+def run(launch: Launch, parameters: tuple[NDArray[Any], ...], device: torch.device) -> None:
+    """Launch a kernel on torch's current stream of a device; the parameters' bytes go along."""
+    with torch.cuda.device(device):
+        _function(launch.kernel, torch.cuda.current_device())(
+            launch.grid,
+            (BLOCK,),
+            tuple(CPointer(parameter.ctypes.data) for parameter in parameters),
+            0,
+            _Stream(torch.cuda.current_stream(device).cuda_stream),
+        )
+
+
+@cache
+def _function(kernel: str, device_index: int) -> Function:
+    major, minor = torch.cuda.get_device_capability(device_index)
+    compiled = compile_kernels((kernel,), f"sm_{major}{minor}")
+    module = Module()
+    module.load(compiled.cubin)
+    return module.get_function(compiled.names[0])
+
+
+def pinned(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy in memory that a GPU reads and writes by itself."""
+    return tensor.pin_memory()
+
+
+def is_capturing() -> bool:
+    """Whether torch's current stream is being captured into a CUDA graph."""
+    return torch.cuda.is_current_stream_capturing()
+
+
+def index_of(device: torch.device | str | int | None) -> int:
+    """The GPU's number; None is the current one."""
+    if isinstance(device, int):
+        return device
+    index = None if device is None else torch.device(device).index
+    return torch.cuda.current_device() if index is None else index
+
+
+def synchronize(device: torch.device | str | int | None) -> None:
+    """Wait for all work of a GPU."""
+    torch.cuda.synchronize(device)

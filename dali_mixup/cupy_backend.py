@@ -1,0 +1,364 @@
+"""The same two verbs on the GPU: torch tensors in and out, kernels/mixup.cu in one launch.
+
+torch allocates every output and the launch goes to torch's current stream of the images' device;
+nothing waits for anything: no upload (the plan travels with the launch) and no synchronisation.
+Labels on the GPU are checked there; a bad one makes its row NaN and is raised on the next batch.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+try:
+    from dali_mixup import cuda
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"images on a GPU need CuPy, and {error.name!r} is missing: "
+        "pip install 'dali-mixup[cuda12]' (or [cuda13])",
+        name=error.name,
+    ) from error
+
+from dali_mixup.labels import LabelForm, bad_label, class_ids, label_form, no_pairs
+from dali_mixup.launch import (
+    DENSE_ROWS,
+    INT32_IDS,
+    INT64_IDS,
+    PLAN_CAPACITY,
+    LabelArguments,
+    Launch,
+    batch_parameters,
+    image_launch,
+    label_launch,
+    plan_parameters,
+)
+from dali_mixup.output import Conversion, OutputFormat
+from dali_mixup.plan import MixPlan, unmixed
+from dali_mixup.tensors import dtype_name, is_channels_last, keep_channels_last
+
+
+class DevicePlan:
+    """A plan in GPU memory, for CUDA graphs: a captured launch reads it anew on every replay.
+
+    Parameters
+    ----------
+    plan : MixPlan
+    device : torch.device or str
+    """
+
+    def __init__(self, plan: MixPlan, device: torch.device | str) -> None:
+        self.plan = plan
+        host = _pinned(plan)
+        self.samples = torch.empty_like(host, device=device)
+        self.samples.copy_(host, non_blocking=True)
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def require_fit(self, batch_size: int, height: int, width: int) -> None:
+        """:meth:`MixPlan.require_fit` of the plan it holds."""
+        self.plan.require_fit(batch_size, height, width)
+
+    def update(self, plan: MixPlan) -> None:
+        """Put another plan of the same length in its place, on the current stream.
+
+        Raises
+        ------
+        ValueError
+            A plan of another length.
+        """
+        if len(plan) != len(self.plan):
+            raise ValueError(f"plan: expected {len(self.plan)} samples, got {len(plan)}")
+        self.plan = plan
+        self.samples.copy_(_pinned(plan), non_blocking=True)
+
+
+def blend(
+    images: torch.Tensor,
+    plan: MixPlan | DevicePlan,
+    output: OutputFormat | None = None,
+    *,
+    layout: str = "CHW",
+    out: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """:func:`dali_mixup.numpy_backend.blend` for CUDA tensors.
+
+    Images that lie as channels_last are read as they lie; other strided views are copied once.
+
+    Raises
+    ------
+    RuntimeError
+        A :class:`MixPlan` while a CUDA graph is captured, which would freeze it in the graph.
+    """
+    _require_cuda(images, "images")
+    images, form = _prepare(images, plan, output or OutputFormat(), layout)
+    memory = _memory_for(form, images) if out is None else _checked_output(out, form, images)
+    _launch_images(images, memory, form, plan, LabelArguments())
+    return memory.permute(0, 3, 1, 2) if form.channels_last else memory
+
+
+def soft_labels(
+    labels: torch.Tensor,
+    plan: MixPlan | DevicePlan,
+    num_classes: int | None = None,
+    label_smoothing: float = 0.0,
+    out: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """:func:`dali_mixup.numpy_backend.soft_labels` for CUDA tensors.
+
+    A class id out of range makes its row NaN; :func:`check` raises it, and so does the next call.
+    """
+    _require_cuda(labels, "labels")
+    report = _report(cuda.index_of(labels.device))
+    report.raise_if_bad()
+    form = _label_form(labels, len(plan), num_classes)
+    if form.num_classes is None:
+        raise ValueError("num_classes: expected an int beside class ids, got None")
+    shape = (len(plan), form.num_classes)
+    if out is None:
+        out = torch.empty(shape, dtype=torch.float32, device=labels.device)
+    elif tuple(out.shape) != shape or out.dtype != torch.float32 or not out.is_contiguous():
+        raise ValueError(f"out: expected contiguous float32 {shape}, got {_describe(out)}")
+    labels = _as_the_kernel_reads(labels, ids=form.ids)
+    arguments = LabelArguments(
+        _LABEL_KIND[labels.dtype], labels.data_ptr(), out.data_ptr(), 0,
+        report.expecting(form.num_classes), form.num_classes, label_smoothing,
+    )  # fmt: skip
+    if len(plan):
+        launch = label_launch(len(plan), by_pointer=_by_pointer(plan))
+        _run(launch, batch_parameters(None, 0, 0, arguments), plan, labels.device)
+    return out
+
+
+def mix(
+    images: torch.Tensor,
+    labels: torch.Tensor | None,
+    plan: MixPlan | DevicePlan,
+    output: OutputFormat,
+    *,
+    layout: str,
+    num_classes: int,
+    label_smoothing: float,
+    targets: str,
+) -> tuple[torch.Tensor, Any]:
+    """:func:`dali_mixup.numpy_backend.mix` for CUDA tensors, in one launch.
+
+    Labels on the CPU are checked there and then go to the images' device.
+    """
+    _require_cuda(images, "images")
+    report = _report(cuda.index_of(images.device))
+    report.raise_if_bad()
+    images, form = _prepare(images, plan, output, layout)
+    memory = _memory_for(form, images)
+    mixed = memory.permute(0, 3, 1, 2) if form.channels_last else memory
+    if labels is None:
+        _launch_images(images, memory, form, plan, LabelArguments())
+        return mixed, None
+
+    labels = _labels_for(images, labels, form.batch, num_classes, targets)
+    if targets == "pairs":
+        pair = torch.empty((2, form.batch), dtype=torch.int64, device=images.device)
+        soft = torch.empty(form.batch, dtype=torch.float32, device=images.device)
+        target: Any = (pair[0], pair[1], soft)
+        pair_address = pair.data_ptr()
+    else:
+        soft = torch.empty((form.batch, num_classes), dtype=torch.float32, device=images.device)
+        target, pair_address = soft, 0
+    arguments = LabelArguments(
+        _LABEL_KIND[labels.dtype], labels.data_ptr(), soft.data_ptr(), pair_address,
+        report.expecting(num_classes), num_classes, label_smoothing,
+    )  # fmt: skip
+    _launch_images(images, memory, form, plan, arguments)
+    return mixed, target
+
+
+def check(device: torch.device | str | int | None = None) -> None:
+    """Wait for a GPU (None: the current one) and raise what its last batches had to report.
+
+    Raises
+    ------
+    ValueError
+        A class id out of range, with its row.
+    """
+    cuda.synchronize(device)
+    _report(cuda.index_of(device)).raise_if_bad()
+
+
+def warm_up(
+    shape: tuple[int, int, int, int],
+    dtype: torch.dtype = torch.uint8,
+    output: OutputFormat | None = None,
+    *,
+    layout: str = "HWC",
+    num_classes: int,
+    label_dtype: torch.dtype = torch.int32,
+    device: torch.device | str = "cuda",
+) -> None:
+    """Compile and load what :func:`mix` launches for such batches, so that no step waits for it.
+
+    Takes about 0.2 s; the same happens by itself when a kind of batch is first mixed.
+    """
+    images = torch.zeros(shape, dtype=dtype, device=device)
+    labels = torch.zeros(shape[0], dtype=label_dtype, device=device)
+    mix(
+        images, labels, unmixed(shape[0]), output or OutputFormat(),
+        layout=layout, num_classes=num_classes, label_smoothing=0.0, targets="soft",
+    )  # fmt: skip
+    cuda.synchronize(device)
+
+
+class _Report:
+    """Pinned memory that kernels write a bad label into, as {row + 1, class id}."""
+
+    def __init__(self) -> None:
+        self._memory = cuda.pinned(torch.zeros(2, dtype=torch.int64))
+        self._row_and_id: NDArray[np.int64] = self._memory.numpy()
+        self._num_classes = 0
+
+    def expecting(self, num_classes: int) -> int:
+        """The address to report to."""
+        self._num_classes = num_classes
+        return self._memory.data_ptr()
+
+    def raise_if_bad(self) -> None:
+        if self._row_and_id[0]:
+            row, label = self._row_and_id.tolist()
+            self._row_and_id[:] = 0
+            raise bad_label(row - 1, label, self._num_classes)
+
+
+@lru_cache
+def _report(device_index: int) -> _Report:
+    return _Report()
+
+
+def _launch_images(
+    images: torch.Tensor,
+    out: torch.Tensor,
+    form: Conversion,
+    plan: MixPlan | DevicePlan,
+    labels: LabelArguments,
+) -> None:
+    if form.batch == 0:
+        return
+    source, target = images.data_ptr(), out.data_ptr()
+    launch = image_launch(
+        form,
+        source % 16,
+        target % 16,
+        with_labels=bool(labels.form),
+        by_pointer=_by_pointer(plan),
+    )
+    _run(launch, batch_parameters(form, source, target, labels), plan, images.device)
+
+
+def _run(launch: Launch, batch: bytes, plan: MixPlan | DevicePlan, device: torch.device) -> None:
+    if isinstance(plan, MixPlan):
+        if cuda.is_capturing():
+            raise RuntimeError(
+                "plan: expected a DevicePlan while a CUDA graph is captured, got a MixPlan, which "
+                "would be frozen in the graph; give cupy_backend.DevicePlan(plan, device)"
+            )
+        if _by_pointer(plan):
+            plan = DevicePlan(plan, device)
+    if isinstance(plan, DevicePlan):
+        samples: NDArray[Any] = np.array([plan.samples.data_ptr()], np.uint64)
+    else:
+        samples = plan_parameters(plan)
+    cuda.run(launch, (np.frombuffer(batch, np.uint8), samples), device)
+
+
+def _by_pointer(plan: MixPlan | DevicePlan) -> bool:
+    return isinstance(plan, DevicePlan) or len(plan) > PLAN_CAPACITY
+
+
+def _pinned(plan: MixPlan) -> torch.Tensor:
+    return cuda.pinned(torch.from_numpy(plan_parameters(plan).view(np.uint8)))
+
+
+# ---- tensors ------------------------------------------------------------------------------------
+
+_LABEL_KIND = {torch.int32: INT32_IDS, torch.int64: INT64_IDS, torch.float32: DENSE_ROWS}
+
+
+def _prepare(
+    images: torch.Tensor, plan: MixPlan | DevicePlan, output: OutputFormat, layout: str
+) -> tuple[torch.Tensor, Conversion]:
+    """The images in memory that the kernel can read, and what is to be made of them."""
+    if images.requires_grad:
+        raise TypeError("images: expected a tensor without requires_grad; give images.detach()")
+    interleaved = is_channels_last(images, layout)
+    if interleaved:
+        output = keep_channels_last(output)
+    form = output.resolve(tuple(images.shape), dtype_name(images), layout)
+    plan.require_fit(form.batch, form.height, form.width)
+    if interleaved:
+        return images, form._replace(in_layout="HWC")
+    return images.contiguous(), form
+
+
+def _memory_for(form: Conversion, images: torch.Tensor) -> torch.Tensor:
+    dtype = getattr(torch, form.out_dtype)
+    return torch.empty(form.memory_shape, dtype=dtype, device=images.device)
+
+
+def _checked_output(out: torch.Tensor, form: Conversion, images: torch.Tensor) -> torch.Tensor:
+    """`out` in the order of its memory."""
+    memory = out.permute(0, 2, 3, 1) if form.channels_last and out.ndim == 4 else out
+    if (
+        tuple(out.shape) != form.out_shape
+        or dtype_name(out) != form.out_dtype
+        or out.device != images.device
+        or not memory.is_contiguous()
+    ):
+        raise ValueError(
+            f"out: expected {form.out_dtype} {form.out_shape}, contiguous "
+            f"{form.memory_layout}, on {images.device}, got {_describe(out)}"
+        )
+    if out.untyped_storage().data_ptr() == images.untyped_storage().data_ptr():
+        raise ValueError("out: expected memory of its own, got memory that the images share")
+    return memory
+
+
+def _labels_for(
+    images: torch.Tensor, labels: torch.Tensor, batch_size: int, num_classes: int, targets: str
+) -> torch.Tensor:
+    """The labels on the images' device; those that come from the CPU are checked there."""
+    if not isinstance(labels, torch.Tensor):
+        raise TypeError(f"labels: expected a torch tensor, got {type(labels).__name__}")
+    ids = _label_form(labels, batch_size, num_classes).ids
+    if targets == "pairs" and not ids:
+        raise no_pairs(tuple(labels.shape))
+    if labels.device != images.device:
+        if labels.device.type != "cpu":
+            raise TypeError(f"labels: expected on {images.device} or the CPU, got {labels.device}")
+        if ids:
+            class_ids(labels.numpy(), num_classes)
+        labels = labels.to(images.device, non_blocking=True)
+    return _as_the_kernel_reads(labels, ids=ids)
+
+
+def _label_form(labels: torch.Tensor, batch_size: int, num_classes: int | None) -> LabelForm:
+    kind = "f" if labels.is_floating_point() else "b" if labels.dtype == torch.bool else "i"
+    return label_form(tuple(labels.shape), kind, batch_size, num_classes)
+
+
+def _as_the_kernel_reads(labels: torch.Tensor, *, ids: bool) -> torch.Tensor:
+    if ids:
+        known = labels.dtype in (torch.int32, torch.int64)
+        return labels.contiguous() if known else labels.long()
+    return labels.float().contiguous()
+
+
+def _require_cuda(tensor: Any, name: str) -> None:
+    if not isinstance(tensor, torch.Tensor) or tensor.device.type != cuda.DEVICE_TYPE:
+        got = f"{tensor.device}" if isinstance(tensor, torch.Tensor) else type(tensor).__name__
+        raise TypeError(f"{name}: expected a torch tensor on a GPU, got {got}")
+
+
+def _describe(tensor: torch.Tensor) -> str:
+    return f"{dtype_name(tensor)} {tuple(tensor.shape)} on {tensor.device}"

@@ -1,0 +1,163 @@
+"""What a launch of kernels/mixup.cu takes: its specialisation, its grid and its parameters' bytes.
+
+Pure computation, for whatever runs the kernel: a GPU, or a CPU in the tests.
+"""
+
+from __future__ import annotations
+
+import struct
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dali_mixup.labels import smoothing
+from dali_mixup.output import Conversion
+from dali_mixup.plan import MixPlan
+
+BLOCK = 192
+PLAN_CAPACITY = 2041
+"""Samples whose plan goes by value: 16 bytes each beside the batch's 104, of 32,764 in all."""
+
+NO_LABELS, INT32_IDS, INT64_IDS, DENSE_ROWS = range(4)
+
+SAMPLE = np.dtype([("partner", "<i4"), ("lam", "<f4"), ("box", "<u2", 4)])
+_BATCH = struct.Struct("<6Q4i2f4f4f")
+COMPILE_OPTIONS = (f"-DMIXUP_BATCH_BYTES={_BATCH.size}",)
+
+_ZEROS, _ONES = (0.0,) * 4, (1.0,) * 4
+_SIZE = {"uint8": 1, "float16": 2, "bfloat16": 2, "float32": 4}
+_MAX_GRID_Y = 65535
+_MAX_IMAGE_VALUES = 2**31 - 2**22
+
+
+class Launch(NamedTuple):
+    """A kernel, named as in C++, and its grid; a block has ``BLOCK`` threads."""
+
+    kernel: str
+    grid: tuple[int, int]
+
+
+class LabelArguments(NamedTuple):
+    """Addresses and form of what the kernel reads and writes for labels."""
+
+    form: int = NO_LABELS
+    labels: int = 0
+    soft: int = 0
+    ids: int = 0
+    report: int = 0
+    num_classes: int = 1
+    label_smoothing: float = 0.0
+
+
+def kernel_name(
+    in_dtype: str, in_layout: str, out_dtype: str, out_layout: str,
+    channels: int, period: int, pixels: int, unroll: int, plan: str,
+) -> str:  # fmt: skip
+    """The specialisation as C++ writes it."""
+    return (
+        f"mix<{in_dtype.upper()}, {in_layout}, {out_dtype.upper()}, {out_layout}, "
+        f"{channels}, {period}, {pixels}, {unroll}, {plan}>"
+    )
+
+
+@lru_cache(maxsize=1024)
+def image_launch(
+    form: Conversion, in_alignment: int, out_alignment: int, *, with_labels: bool, by_pointer: bool
+) -> Launch:
+    """The launch that makes these images, and their targets where there are labels.
+
+    Parameters
+    ----------
+    form : Conversion
+    in_alignment, out_alignment : int
+        Of the images' and the output's addresses, modulo 16 bytes.
+    with_labels, by_pointer : bool
+
+    Raises
+    ------
+    ValueError
+        An image of 2^31 values or more.
+    """
+    values = form.height * form.width * form.channels
+    if values > _MAX_IMAGE_VALUES:
+        raise ValueError(f"images: expected less than 2^31 values an image, got {values}")
+    flat = form.in_layout == form.memory_layout == "HWC"
+    channels, period = (1, form.channels) if flat else (form.channels, 1)
+    in_layout, out_layout = ("CHW", "CHW") if flat else (form.in_layout, form.memory_layout)
+    in_size, out_size = _SIZE[form.in_dtype], _SIZE[form.out_dtype]
+
+    plane = values // channels
+    pixels = 16 // out_size
+    while pixels > 1 and (
+        plane % pixels
+        or in_alignment % _access(pixels * in_size * (channels if in_layout == "HWC" else 1))
+        or out_alignment % _access(pixels * out_size * (channels if out_layout == "HWC" else 1))
+    ):
+        pixels //= 2
+    unroll = (4 if in_size < 4 else 2) if flat else 1
+    tiles = -(-plane // (unroll * BLOCK * pixels)) + with_labels
+    if tiles > _MAX_GRID_Y:
+        raise ValueError(
+            f"images: expected at most {_MAX_GRID_Y} tiles of {unroll * BLOCK * pixels} pixels, "
+            f"got {tiles}; give images whose height * width is a multiple of 16"
+        )
+    kernel = kernel_name(
+        form.in_dtype, in_layout, form.out_dtype, out_layout,
+        channels, period, pixels, unroll, _plan_type(form.batch, by_pointer),
+    )  # fmt: skip
+    return Launch(kernel, (form.batch, tiles))
+
+
+@lru_cache(maxsize=64)
+def label_launch(batch_size: int, *, by_pointer: bool) -> Launch:
+    """The launch that makes targets alone."""
+    plan = _plan_type(batch_size, by_pointer)
+    return Launch(kernel_name("uint8", "CHW", "uint8", "CHW", 1, 1, 1, 1, plan), (batch_size, 1))
+
+
+def batch_parameters(
+    form: Conversion | None, images: int, out: int, labels: LabelArguments
+) -> bytes:
+    """The bytes of the kernel's ``Batch``; `images` and `out` are addresses."""
+    height = width = 0
+    mean: tuple[float, ...] = _ZEROS
+    inverse_std: tuple[float, ...] = _ONES
+    if form is not None:
+        height, width = form.height, form.width
+        if form.mean is not None and form.inverse_std is not None:
+            mean = (*form.mean, *_ZEROS)[:4]
+            inverse_std = (*form.inverse_std, *_ONES)[:4]
+    keep, off = smoothing(labels.label_smoothing, labels.num_classes)
+    return _BATCH.pack(
+        images, out, labels.labels, labels.soft, labels.ids, labels.report,
+        height, width, labels.num_classes, labels.form, keep, off, *mean, *inverse_std,
+    )  # fmt: skip
+
+
+def plan_parameters(plan: MixPlan) -> NDArray[np.void]:
+    """The plan as the kernel's samples, as many as its specialisation has room for."""
+    samples = np.zeros(_capacity(len(plan)), SAMPLE)
+    samples["partner"][: len(plan)] = plan.partner
+    samples["lam"][: len(plan)] = plan.lam
+    if plan.box is not None:
+        samples["box"][: len(plan)] = plan.box
+    return samples
+
+
+def _plan_type(batch_size: int, by_pointer: bool) -> str:
+    return "PlanByPointer" if by_pointer else f"PlanByValue<{_capacity(batch_size)}>"
+
+
+def _capacity(batch_size: int) -> int:
+    """Room for a few sizes of batches, so that few kernels are compiled."""
+    for capacity in (64, 256, 1024, PLAN_CAPACITY):
+        if batch_size <= capacity:
+            return capacity
+    return batch_size
+
+
+def _access(run_bytes: int) -> int:
+    """The kernel's widest access in runs of this many bytes: the power of two in it, up to 16."""
+    return min(16, run_bytes & -run_bytes)
