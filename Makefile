@@ -2,11 +2,16 @@ PYTHON ?= python3
 FULL = .venv/bin
 CORE = .venv-core/bin
 
-.PHONY: demo test lint
+.PHONY: demo bench test lint
 
 # The main job on real photographs: make demo, or make demo IMAGES=folder/with/one/folder/a/class
 demo: .venv/ready
 	$(FULL)/python benchmarks/demo.py $(if $(IMAGES),--images $(IMAGES))
+
+# Beside the libraries it replaces, each figure measured in the same run; recorded for the README.
+bench: .venv/bench-ready
+	$(FULL)/python benchmarks/bench_cpu.py --json benchmarks/results/cpu-blend.json
+	$(FULL)/python benchmarks/bench_loader.py --json benchmarks/results/cpu-loader.json
 
 test: lint .venv-core/ready
 	$(CORE)/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall .
@@ -22,7 +27,13 @@ lint: .venv/ready
 .venv/ready: pyproject.toml .ci/cpu-constraints.txt
 	$(PYTHON) -m venv .venv
 	$(FULL)/pip install --quiet --disable-pip-version-check -c .ci/cpu-constraints.txt \
-		--editable '.[cpu,demo,test]' cupy-cuda12x nvidia-cuda-nvrtc-cu12 nvidia-cuda-runtime-cu12
+		--editable '.[cpu,demo,test]' cupy-cuda12x nvidia-cuda-nvrtc-cu12 nvidia-cuda-runtime-cu12 \
+		nvidia-cuda-nvdisasm
+	touch $@
+
+# --no-deps: they ask for a torch that brings gigabytes of CUDA along, and to mix need nothing more.
+.venv/bench-ready: .venv/ready
+	$(FULL)/pip install --quiet --disable-pip-version-check --no-deps timm torchvision kornia kornia_rs
 	touch $@
 
 # What the reference needs and no more: its tests run in anybody's CI.

@@ -1,0 +1,36 @@
+"""Every specialisation of the kernel that a launch can ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dali_mixup.launch import kernel_name
+
+DTYPES = ("uint8", "float16", "bfloat16", "float32")
+SIZE = {"uint8": 1, "float16": 2, "bfloat16": 2, "float32": 4}
+LAYOUTS = (("CHW", "CHW"), ("HWC", "CHW"), ("CHW", "HWC"))
+
+
+def conversions() -> Iterator[tuple[str, str]]:
+    for in_dtype in DTYPES:
+        for out_dtype in DTYPES:
+            if out_dtype != "uint8" or in_dtype == "uint8":
+                yield in_dtype, out_dtype
+
+
+def specializations(plan: str, in_dtypes: tuple[str, ...] = DTYPES) -> Iterator[str]:
+    for in_dtype, out_dtype in conversions():
+        if in_dtype not in in_dtypes:
+            continue
+        widths = [pixels for pixels in (16, 8, 4, 2, 1) if pixels * SIZE[out_dtype] <= 16]
+        for pixels in widths:
+            for in_layout, out_layout in LAYOUTS:
+                for channels in (1, 3, 4):
+                    yield kernel_name(
+                        in_dtype, in_layout, out_dtype, out_layout, channels, 1, pixels, 1, plan
+                    )
+            unroll = 4 if SIZE[in_dtype] < 4 else 2
+            for period in (1, 3, 4):
+                yield kernel_name(
+                    in_dtype, "CHW", out_dtype, "CHW", 1, period, pixels, unroll, plan
+                )

@@ -1,0 +1,402 @@
+"""kernels/mixup.cu itself, compiled for the CPU: every specialisation against the reference."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import mmap
+import shutil
+
+import numpy as np
+import pytest
+from conftest import require, skip_or_fail
+
+require("torch", "host")
+require("cupy", "host")
+if shutil.which("g++") is None:
+    skip_or_fail("host", "g++ is not installed")
+
+from host_backend import HostKernels, all_kernels  # noqa: E402
+from specializations import specializations  # noqa: E402
+
+from dali_mixup import MixPlan, OutputFormat, numpy_backend  # noqa: E402
+from dali_mixup.kernel_source import read_kernel  # noqa: E402
+from dali_mixup.launch import (  # noqa: E402
+    DENSE_ROWS,
+    INT32_IDS,
+    INT64_IDS,
+    SAMPLE,
+    LabelArguments,
+    batch_parameters,
+    image_launch,
+    label_launch,
+    plan_parameters,
+)
+from dali_mixup.output import BFLOAT16  # noqa: E402
+
+PAGE = mmap.PAGESIZE
+NUMPY = {
+    "uint8": np.dtype("u1"),
+    "float16": np.dtype("f2"),
+    "bfloat16": BFLOAT16,
+    "float32": np.dtype("f4"),
+}
+SIZES = [(3, 16, 16), (4, 8, 6), (2, 5, 7), (5, 1, 1), (2, 3, 44), (1, 1, 2)]
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+
+
+class GuardedBuffer:
+    """Memory between two pages that fault when touched, at its end or, moved by `shift`, its start.
+
+    What is left of its own pages is filled, and has to be found as it was.
+    """
+
+    def __init__(self, nbytes: int, shift: int | None) -> None:
+        pages = -(-(nbytes + (shift or 0)) // PAGE) + 2
+        self._map = mmap.mmap(-1, pages * PAGE)
+        self._base = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
+        self._fences = (self._base, self._base + (pages - 1) * PAGE)
+        self._start = PAGE + shift if shift is not None else (pages - 1) * PAGE - nbytes
+        self._all = np.frombuffer(self._map, np.uint8)
+        self._all[:] = 0xA5
+        self.bytes = self._all[self._start : self._start + nbytes]
+        self.address = self._base + self._start
+        self._protect(0)
+
+    def open(self) -> None:
+        """Take the guards away; nothing beside the buffer was written."""
+        self._protect(mmap.PROT_READ | mmap.PROT_WRITE)
+        own = slice(self._start, self._start + len(self.bytes))
+        around = np.delete(self._all[PAGE:-PAGE], np.arange(own.start - PAGE, own.stop - PAGE))
+        assert (around == 0xA5).all(), "written beside the buffer"
+
+    def _protect(self, flags: int) -> None:
+        for fence in self._fences:
+            assert _libc.mprotect(fence, PAGE, flags) == 0
+
+
+def pixels(dtype: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    if dtype == "uint8":
+        return rng.integers(0, 256, shape, dtype=np.uint8)
+    values = rng.standard_normal(shape) * 10.0 ** rng.integers(-6, 4, shape)
+    special = rng.choice([np.inf, -np.inf, np.nan, 0.0, -0.0, 65504.0, 6e-8, 1e-40, 3e38], shape)
+    values = np.where(rng.random(shape) < 0.03, special, values).astype(np.float32)
+    bits = values.view(np.uint32)
+    half_way = rng.random(shape) < 0.03  # between two bfloat16s, or a NaN of ones alone
+    bits[half_way] = bits[half_way] & 0xFFFF0000 | 0x8000
+    bits[rng.random(shape) < 0.01] = 0x7FFFFFFF
+    if dtype == "bfloat16":
+        return (values.view(np.uint32) >> 16).astype(np.uint16).view(BFLOAT16)
+    with np.errstate(over="ignore"):
+        return values.astype(dtype)
+
+
+def any_plan(size: int, height: int, width: int, rng: np.random.Generator) -> MixPlan:
+    lam = rng.beta(0.4, 0.4, size)
+    box = np.zeros((size, 4), int)
+    for i in range(size):
+        kind = rng.integers(8)
+        if kind < 2:
+            lam[i] = kind
+        elif kind == 2:
+            box[i] = [0, height, 0, width]
+        elif kind == 3:
+            box[i] = [height - 1, height, width - 1, width]
+        elif kind < 6:
+            y, x = np.sort(rng.integers(0, height + 1, 2)), np.sort(rng.integers(0, width + 1, 2))
+            box[i] = [*y, *x]
+    return MixPlan(rng.integers(0, size, size), lam, box)
+
+
+def as_float(values: np.ndarray) -> np.ndarray:
+    if values.dtype == BFLOAT16:
+        return (values["bfloat16"].astype(np.uint32) << 16).view(np.float32)
+    return values
+
+
+def same_bits(got: np.ndarray, want: np.ndarray) -> bool:
+    """Equal in every bit, but that a NaN is a NaN."""
+    nan = np.isnan(as_float(want))
+    bits = f"u{want.dtype.itemsize}"
+    return bool(((got.view(bits) == want.view(bits)) | (nan & np.isnan(as_float(got)))).all())
+
+
+def run_images(
+    kernels: HostKernels,
+    images: np.ndarray,
+    plan: MixPlan,
+    output: OutputFormat,
+    layout: str,
+    shifts: tuple[int | None, int | None] = (None, None),
+) -> tuple[str, bool]:
+    """Run the kernel between guard pages: which one, and whether it equals the reference."""
+    dtype = "bfloat16" if images.dtype == BFLOAT16 else images.dtype.name
+    form = output.resolve(images.shape, dtype, layout)
+    want = numpy_backend.blend(images, plan, output, layout=layout)
+    want = np.ascontiguousarray(want.transpose(0, 2, 3, 1)) if form.channels_last else want
+    source = GuardedBuffer(images.nbytes, shifts[0])
+    target = GuardedBuffer(want.nbytes, shifts[1])
+    source.bytes[:] = np.ascontiguousarray(images).view(np.uint8).reshape(-1)
+    launch = image_launch(
+        form, source.address % 16, target.address % 16, with_labels=False, by_pointer=True
+    )
+    samples = plan_parameters(plan)
+
+    kernels.run(
+        launch.kernel,
+        launch.grid,
+        batch_parameters(form, source.address, target.address, LabelArguments()),
+        np.array([samples.ctypes.data], np.uint64),
+    )
+
+    source.open()
+    target.open()
+    got = target.bytes.copy().view(want.dtype).reshape(want.shape)
+    return launch.kernel, same_bits(got, want)
+
+
+def cases(dtype: str):
+    """Shapes, formats and starts that lead to every specialisation that reads this dtype."""
+    outs = [out for out in NUMPY if out != "uint8" or dtype == "uint8"]
+    unit = {"uint8": 1, "float32": 4}
+    for out, layouts, channels in itertools.product(
+        outs, [("CHW", "CHW"), ("HWC", "CHW"), ("CHW", "HWC"), ("HWC", "HWC")], (1, 3, 4)
+    ):
+        normalise = {} if out == "uint8" else {"mean": 0.4, "std": 0.3}
+        output = OutputFormat(dtype=out, layout=layouts[1], **normalise)
+        for size in SIZES:
+            starts = itertools.product((None, 0, unit.get(dtype, 2)), (None, 0, unit.get(out, 2)))
+            for shifts in starts:
+                yield size, channels, layouts[0], output, shifts
+        for shift in (2, 4, 8):
+            if shift >= unit.get(dtype, 2):
+                yield (2, 16, 16), channels, layouts[0], output, (shift, 0)
+            if shift >= unit.get(out, 2):
+                yield (2, 16, 16), channels, layouts[0], output, (0, shift)
+
+
+@pytest.mark.parametrize("dtype", NUMPY)
+def test_every_specialisation_equals_the_reference_in_every_bit(dtype):
+    kernels, rng = all_kernels(), np.random.default_rng(0)
+    met = set()
+    for (size, height, width), channels, layout, output, shifts in cases(dtype):
+        sides = (height, width, channels) if layout == "HWC" else (channels, height, width)
+        images = pixels(dtype, (size, *sides), rng)
+        plan = any_plan(size, height, width, rng)
+
+        kernel, equal = run_images(kernels, images, plan, output, layout, shifts)
+
+        assert equal, (kernel, images.shape, shifts)
+        met.add(kernel)
+
+    assert met == set(specializations("PlanByPointer", (dtype,)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [(INT32_IDS, "i4"), (INT64_IDS, "i8"), (DENSE_ROWS, "f4")]
+)
+@pytest.mark.parametrize("num_classes", [1, 3, 192, 1000])
+def test_labels_stay_inside_their_memory(kind, dtype, num_classes):
+    rng = np.random.default_rng(0)
+    plan = any_plan(5, 4, 4, rng)
+    labels = rng.integers(0, num_classes, 5) if kind != DENSE_ROWS else rng.random((5, num_classes))
+    labels = np.ascontiguousarray(labels.astype(dtype))
+    source, target = GuardedBuffer(labels.nbytes, None), GuardedBuffer(5 * num_classes * 4, None)
+    source.bytes[:] = labels.view(np.uint8).reshape(-1)
+    arguments = LabelArguments(
+        kind, source.address, target.address, 0, 0, num_classes, label_smoothing=0.1
+    )
+    samples = plan_parameters(plan)
+    launch = label_launch(5, by_pointer=True)
+
+    all_kernels().run(
+        launch.kernel,
+        launch.grid,
+        batch_parameters(None, 0, 0, arguments),
+        np.array([samples.ctypes.data], np.uint64),
+    )
+
+    source.open()
+    target.open()
+    want = numpy_backend.soft_labels(labels, plan, num_classes, 0.1)
+    assert target.bytes.tobytes() == want.tobytes()
+
+
+@pytest.mark.parametrize("bad", [-1, 7, 2**40, -(2**40)])
+def test_a_bad_class_id_makes_nan_rows_and_a_report_and_writes_nowhere_else(bad):
+    plan = MixPlan([1, 2, 0, 3], [0.5, 0.5, 0.0, 1.0])
+    labels = np.array([1, bad, 2, 3])
+    target, report = GuardedBuffer(4 * 7 * 4, None), GuardedBuffer(16, None)
+    report.bytes[:] = 0
+    arguments = LabelArguments(
+        INT64_IDS, labels.ctypes.data, target.address, 0, report.address, num_classes=7
+    )
+    samples = plan_parameters(plan)
+    launch = label_launch(4, by_pointer=True)
+
+    all_kernels().run(
+        launch.kernel,
+        launch.grid,
+        batch_parameters(None, 0, 0, arguments),
+        np.array([samples.ctypes.data], np.uint64),
+    )
+
+    target.open()
+    report.open()
+    rows = target.bytes.copy().view(np.float32).reshape(4, 7)
+    assert np.isnan(rows).all(axis=1).tolist() == [True, True, False, False]
+    assert rows[2].tolist() == [0, 1, 0, 0, 0, 0, 0]
+    assert report.bytes.copy().view(np.int64).tolist() == [2, bad]
+
+
+def test_aligned_batches_are_read_and_written_in_wide_accesses():
+    kernels, rng = all_kernels(), np.random.default_rng(0)
+    images = pixels("uint8", (2, 16, 16, 3), rng)
+    output = OutputFormat(dtype="float16", layout="CHW", mean=1.0, std=2.0)
+    plan = MixPlan([1, 0], [0.5, 0.5])
+    before = kernels.accesses(stores=True, width=16), kernels.accesses(stores=False, width=8)
+
+    run_images(kernels, images, plan, output, "HWC", (0, 0))
+
+    assert kernels.accesses(stores=True, width=16) - before[0] == images.size * 2 // 16
+    assert kernels.accesses(stores=False, width=8) - before[1] == 2 * images.size // 8
+
+
+def test_a_sample_whose_pixels_are_all_its_own_does_not_read_its_partner():
+    kernels, rng = all_kernels(), np.random.default_rng(0)
+    images = pixels("uint8", (2, 16, 16, 3), rng)
+    output = OutputFormat(dtype="float16", layout="CHW")
+    before = kernels.accesses(stores=False, width=8)
+
+    run_images(kernels, images, MixPlan([1, 0], [1.0, 0.0]), output, "HWC", (0, 0))
+
+    assert kernels.accesses(stores=False, width=8) - before == images.size // 8
+
+
+PLAIN = "mix<{0}, {1}, {2}, {3}, {4}, 1, {5}, 1, PlanByPointer>"
+TO_FLOAT = [PLAIN.format("UINT8", "CHW", "FLOAT32", "CHW", 3, pixels) for pixels in (4, 2, 1)]
+U8_TO_HALF = [PLAIN.format("UINT8", "HWC", "FLOAT16", "CHW", 3, pixels) for pixels in (8, 4, 2, 1)]
+FLAT = [
+    f"mix<UINT8, CHW, FLOAT16, CHW, 1, 3, {pixels}, 4, PlanByPointer>" for pixels in (8, 4, 2, 1)
+]
+TO_BFLOAT16 = [
+    PLAIN.format("FLOAT32", "CHW", "BFLOAT16", "CHW", 3, pixels) for pixels in (8, 4, 2, 1)
+]
+TO_BYTES = [PLAIN.format("UINT8", "CHW", "UINT8", "CHW", 3, p) for p in (16, 8, 4, 2, 1)]
+
+
+def parity(kernels: HostKernels, dtype: str, layouts: tuple[str, str], out: str) -> bool:
+    rng = np.random.default_rng(0)
+    normalise = {"mean": (3.0, 0.5, -1.0), "std": (0.3, 2.0, 1.1)} if dtype != out else {}
+    if out == "bfloat16":
+        normalise = {}
+    output = OutputFormat(dtype=out, layout=layouts[1], **normalise)
+    for size, height, width in [(6, 16, 16), (17, 24, 12), (9, 5, 7), (8, 8, 33), (3, 32, 48)]:
+        sides = (height, width, 3) if layouts[0] == "HWC" else (3, height, width)
+        images = pixels(dtype, (size, *sides), rng)
+        plan = any_plan(size, height, width, rng)
+        if not run_images(kernels, images, plan, output, layouts[0], (0, 0))[1]:
+            return False
+    return True
+
+
+HALF = (U8_TO_HALF, "uint8", ("HWC", "CHW"), "float16")
+FLOAT = (TO_FLOAT, "uint8", ("CHW", "CHW"), "float32")
+INTERLEAVED = (FLAT, "uint8", ("HWC", "HWC"), "float16")
+BRAIN = (TO_BFLOAT16, "float32", ("CHW", "CHW"), "bfloat16")
+BYTES = (TO_BYTES, "uint8", ("CHW", "CHW"), "uint8")
+
+
+@pytest.mark.parametrize("work", [HALF, FLOAT, INTERLEAVED, BRAIN, BYTES])
+def test_the_kernels_that_bugs_are_planted_in_are_right(work):
+    names, *what = work
+
+    assert parity(HostKernels(read_kernel("mixup.cu"), {"part": names}), *what)
+
+
+@pytest.mark.parametrize(
+    ("work", "text", "bug"),
+    [
+        (HALF, "batch.images + sample.partner * image", "batch.images + i * image"),
+        (
+            FLOAT,
+            "__fadd_rn(__fmul_rn(lam, own), __fmul_rn(rest, partner))",
+            "__fadd_rn(__fmul_rn(rest, own), __fmul_rn(lam, partner))",
+        ),
+        (
+            FLOAT,
+            "__fadd_rn(__fmul_rn(lam, own), __fmul_rn(rest, partner))",
+            "__builtin_fmaf(lam, own, __fmul_rn(rest, partner))",
+        ),
+        (
+            FLOAT,
+            "__fmul_rn(__fsub_rn(mixed, mean[v]), inverse_std[v])",
+            "__fsub_rn(__fmul_rn(mixed, inverse_std[v]), __fmul_rn(mean[v], inverse_std[v]))",
+        ),
+        (HALF, "x < x1", "x <= x1"),
+        (HALF, "y >= sample.y0", "y > sample.y0"),
+        (HALF, "if (++x == width)", "if (++x > width)"),
+        (HALF, "0x7540 | e % 4", "0x7541 | e % 4"),
+        (HALF, "pixel * CHANNELS + channel", "channel * PIXELS + pixel"),
+        (HALF, "wants_own = !selects || partners[u] != ALL", "wants_own = !selects"),
+        (HALF, "sample.lam == 1.0f ? 0 : ALL", "sample.lam == 1.0f ? ALL : 0"),
+        (HALF, "(partners[u] >> p & 1 ? b : a)", "(partners[u] >> p & 1 ? a : b)"),
+        (INTERLEAVED, "(first + c) % PERIOD", "c % PERIOD"),
+        (INTERLEAVED, "sample.x0 * PERIOD", "sample.x0"),
+        (INTERLEAVED, "if (start >= plane) break;", "if (start > plane) break;"),
+        (INTERLEAVED, "first + u * BLOCK * PIXELS", "first + u * PIXELS"),
+        (BRAIN, "bits >> 16 & 1)", "bits >> 16 & 0)"),
+        (BRAIN, "if (value != value) return 0x7fff;", ""),
+        (BRAIN, "Int64(run) * plane + start", "Int64(run) * plane"),
+        (BRAIN, "boxed || sample.lam == 1.0f || sample.lam == 0.0f", "boxed"),
+        (BYTES, "__fadd_rn(values[e + k], ", "__fadd_rn(values[e + k] - 0.5f, "),
+        (BYTES, "& 0xff) << 8 * k", "& 0x7f) << 8 * k"),
+    ],
+)
+def test_a_planted_bug_is_noticed(work, text, bug):
+    names, *what = work
+    source = read_kernel("mixup.cu")
+    assert source.count(text) >= 1
+
+    broken = HostKernels(source.replace(text, bug), {"part": names})
+
+    assert not parity_holds(broken, what)
+
+
+def parity_holds(kernels: HostKernels, what: list) -> bool:
+    try:
+        return parity(kernels, *what)
+    except AssertionError:  # written beside the buffer
+        return False
+
+
+def test_a_plan_by_value_is_read_as_one_by_pointer_is():
+    names = [U8_TO_HALF[0].replace("PlanByPointer", "PlanByValue<64>")]
+    kernels = HostKernels(read_kernel("mixup.cu"), {"part": names})
+    rng = np.random.default_rng(0)
+    images, plan = pixels("uint8", (5, 16, 16, 3), rng), any_plan(5, 16, 16, rng)
+    output = OutputFormat(dtype="float16", layout="CHW")
+    form = output.resolve(images.shape, "uint8", "HWC")
+    out = np.zeros(form.memory_shape, np.float16)
+    launch = image_launch(
+        form, images.ctypes.data % 16, out.ctypes.data % 16, with_labels=False, by_pointer=False
+    )
+
+    kernels.run(
+        launch.kernel,
+        launch.grid,
+        batch_parameters(form, images.ctypes.data, out.ctypes.data, LabelArguments()),
+        plan_parameters(plan),
+    )
+
+    assert same_bits(out, numpy_backend.blend(images, plan, output, layout="HWC"))
+
+
+def test_the_parameters_of_the_largest_plan_by_value_fit_into_a_launch():
+    plan = MixPlan(np.arange(2041), np.ones(2041))
+
+    samples = plan_parameters(plan)
+
+    assert SAMPLE.itemsize == 16
+    assert samples.nbytes + len(batch_parameters(None, 0, 0, LabelArguments())) <= 32_764

@@ -1,0 +1,76 @@
+"""OutputFormat: what it refuses, and what it means for an input."""
+
+import numpy as np
+import pytest
+
+from dali_mixup import OutputFormat
+from dali_mixup.output import guess_layout
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"dtype": "float64"}, ValueError, "dtype: expected one of 'float32', .* got 'float64'"),
+        ({"dtype": np.float32}, ValueError, "dtype: expected one of 'float32'"),
+        ({"layout": "NCHW"}, ValueError, "layout: expected one of 'CHW', .* got 'NCHW'"),
+        ({"layout": "HWC", "channels_last": True}, ValueError, "expected layout 'CHW' or None"),
+        ({"std": 0.0}, ValueError, "std: expected values above 0, got 0.0"),
+        ({"std": (1, 2, -3)}, ValueError, "std: expected values above 0"),
+        ({"mean": (0, np.nan, 0)}, ValueError, "mean: expected finite values"),
+        ({"mean": "imagenet"}, TypeError, "mean: expected a number or one number per channel"),
+        ({"dtype": "uint8", "mean": 1}, ValueError, "dtype: expected a float dtype beside mean"),
+    ],
+)  # fmt: skip
+def test_what_no_output_can_be_is_refused(settings, error, message):
+    with pytest.raises(error, match=message):
+        OutputFormat(**settings)
+
+
+def test_nothing_said_keeps_dtype_and_layout():
+    form = OutputFormat().resolve((2, 5, 7, 3), "float16", "HWC")
+
+    assert (form.out_dtype, form.out_layout, form.mean) == ("float16", "HWC", None)
+    assert (form.batch, form.height, form.width, form.channels) == (2, 5, 7, 3)
+
+
+def test_channels_last_alone_turns_hwc_into_the_shape_chw():
+    form = OutputFormat(channels_last=True).resolve((2, 5, 7, 3), "float32", "HWC")
+
+    assert form.out_shape == (2, 3, 5, 7)
+    assert form.memory_shape == (2, 5, 7, 3)
+
+
+def test_mean_or_std_alone_leaves_zero_or_one_in_the_others_place():
+    mean = OutputFormat(dtype="float32", mean=(1, 2, 3)).resolve((1, 3, 2, 2), "uint8", "CHW")
+    std = OutputFormat(dtype="float32", std=4).resolve((1, 3, 2, 2), "uint8", "CHW")
+
+    assert (mean.mean, mean.inverse_std) == ((1, 2, 3), (1, 1, 1))
+    assert (std.mean, std.inverse_std) == ((0, 0, 0), (0.25, 0.25, 0.25))
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [
+        ((8, 3, 224, 224), "CHW"),
+        ((8, 224, 224, 3), "HWC"),
+        ((8, 1, 28, 28), "CHW"),
+        ((8, 64, 64, 4), "HWC"),
+        ((0, 32, 32, 3), "HWC"),
+    ],
+)
+def test_the_layout_follows_from_the_shape(shape, layout):
+    assert guess_layout(shape) == layout
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((8, 3, 4, 4), "both ends could be the channels"),
+        ((8, 3, 64, 1), "both ends could be the channels"),
+        ((8, 5, 64, 64), "neither end can be the channels"),
+        ((8, 3, 64), r"expected shape \(B, C, H, W\) or \(B, H, W, C\), got \(8, 3, 64\)"),
+    ],
+)
+def test_a_layout_that_does_not_follow_is_asked_for(shape, message):
+    with pytest.raises(ValueError, match=message):
+        guess_layout(shape)
