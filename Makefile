@@ -2,7 +2,7 @@ PYTHON ?= python3
 FULL = .venv/bin
 CORE = .venv-core/bin
 
-.PHONY: demo bench test lint
+.PHONY: demo bench test nightly lint
 
 # The main job on real photographs: make demo, or make demo IMAGES=folder/with/one/folder/a/class
 demo: .venv/ready
@@ -13,10 +13,15 @@ bench: .venv/bench-ready
 	$(FULL)/python benchmarks/bench_cpu.py --json benchmarks/results/cpu-blend.json
 	$(FULL)/python benchmarks/bench_loader.py --json benchmarks/results/cpu-loader.json
 
+# First the reference alone, as installed, with numpy and pytest; then all that needs no GPU.
 test: lint .venv-core/ready
 	$(CORE)/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall .
 	cd tests && DALI_MIXUP_TEST_BACKENDS=numpy ../$(CORE)/pytest
-	DALI_MIXUP_TEST_BACKENDS=numpy,torch $(FULL)/pytest
+	DALI_MIXUP_TEST_BACKENDS=numpy,host,torch,dali $(FULL)/pytest
+
+# What takes minutes: every specialisation for every architecture, long fuzzing.
+nightly: .venv/ready
+	DALI_MIXUP_TEST_BACKENDS=numpy,host,torch,dali $(FULL)/pytest -m nightly
 
 lint: .venv/ready
 	$(FULL)/ruff check

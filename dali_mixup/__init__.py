@@ -9,6 +9,7 @@ from dali_mixup.loader import MixupLoader
 from dali_mixup.mixup import Mixup
 from dali_mixup.output import OutputFormat
 from dali_mixup.plan import MixPlan
+from dali_mixup.state import dali_checkpoints
 
 if TYPE_CHECKING:
     from dali_mixup.iterators import MixupClassificationIterator, MixupGenericIterator
@@ -22,6 +23,7 @@ __all__ = [
     "MixupGenericIterator",
     "MixupLoader",
     "OutputFormat",
+    "dali_checkpoints",
     "image_pipeline",
     "validation_pipeline",
 ]

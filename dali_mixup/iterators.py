@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 try:
@@ -14,8 +16,11 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
-from dali_mixup.loader import BatchMixer
+from dali_mixup.loader import BatchMixer, require_restored
 from dali_mixup.mixup import Mixup
+from dali_mixup.state import differences
+
+STATE_KEY = "dali_mixup"
 
 
 class _MixesWhatIsDelivered:
@@ -53,12 +58,65 @@ class _MixesWhatIsDelivered:
     def __next__(self) -> list[dict[str, Any]]:
         if self.mixer is None:
             return super().__next__()  # type: ignore[misc, no-any-return]
-        return self.mixer.next_from(super().__next__, self.output_map)  # type: ignore[misc, no-any-return]
+        return self.mixer.next_from(super().__next__, self)  # type: ignore[misc, no-any-return]
 
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch the next batch is of; without mixup it changes nothing."""
         if self.mixer is not None:
             self.mixer.set_epoch(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the run stands: ``{"epoch", "step", "mixup", "dali"}``, JSON-able.
+
+        "mixup" holds the settings, to compare; "dali" DALI's checkpoints, one a pipeline, for
+        :func:`dali_mixup.dali_checkpoints`.
+
+        Raises
+        ------
+        ValueError
+            Pipelines without ``enable_checkpointing=True``, or no mixup: DALI's iterator has
+            ``checkpoints()`` alone.
+        """
+        return self._mixer_with_state().state_dict(self.checkpoints())  # type: ignore[attr-defined]
+
+    def load_state_dict(self, state: Mapping[str, Any], *, strict: bool = True) -> None:
+        """Go on where a state stands; the pipelines have to be built from its checkpoints.
+
+        They carry epoch and step with them; this compares the settings.
+
+        Raises
+        ------
+        TypeError, ValueError
+            This is no state; or, with `strict`, one of other settings, which are named.
+        RuntimeError
+            The pipelines were not built from the state's checkpoints.
+        """
+        mixer = self._mixer_with_state()
+        require_restored(state, self)
+        mixer.load_state_dict(state, strict=strict)
+
+    def _mixer_with_state(self) -> BatchMixer:
+        if self.mixer is None:
+            raise ValueError("mixup: expected a Mixup to have a state, got None; use checkpoints()")
+        return self.mixer
+
+    def _save_state(self) -> str:
+        """DALI's iterator data, with ours beside it, which DALI's own iterator does not read."""
+        data: str = super()._save_state()  # type: ignore[misc]
+        if self.mixer is None:
+            return data
+        return json.dumps({**json.loads(data), STATE_KEY: self.mixer.state_dict()})
+
+    def _restore_state(self, iterator_data: str) -> None:
+        super()._restore_state(iterator_data)  # type: ignore[misc]
+        saved = json.loads(iterator_data).get(STATE_KEY) if iterator_data else None
+        if self.mixer is None or saved is None:
+            return
+        self.mixer.load_state_dict(saved, strict=False)
+        if found := differences(saved["mixup"], self.mixer.mixup):
+            warnings.warn(
+                f"the checkpoint is of a run with other settings: {'; '.join(found)}", stacklevel=2
+            )
 
 
 class MixupGenericIterator(_MixesWhatIsDelivered, DALIGenericIterator):  # type: ignore[misc]

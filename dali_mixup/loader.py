@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from dali_mixup.checks import require_int
 from dali_mixup.mixup import Mixup
-from dali_mixup.plan import MixPlan, unmixed
+from dali_mixup.plan import MixPlan
+from dali_mixup.state import dali_checkpoints, make_state, read_position
 
 
 class BatchMixer:
@@ -40,25 +42,34 @@ class BatchMixer:
         self.data_keys = (data_key,) if isinstance(data_key, str) else data_key
         self.label_key = label_key
         self.plan_key = plan_key
+        if off_after_epoch is not None:
+            require_int("off_after_epoch", off_after_epoch, least=0)
         self.off_after_epoch = off_after_epoch
         self.epoch = 0
         self.step = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch the next batch is of; a new one starts at step 0."""
+        require_int("epoch", epoch, least=0)
         if epoch != self.epoch:
             self.epoch, self.step = epoch, 0
 
-    def next_from(self, fetch: Callable[[], Any], output_map: Sequence[str] | None = None) -> Any:
-        """Fetch a batch and mix it; the fetch's StopIteration ends the epoch and passes on."""
+    def next_from(self, fetch: Callable[[], Any], source: Any = None) -> Any:
+        """Fetch a batch of `source`, mix it and count it.
+
+        An epoch ends with its last batch where `source` is a DALI iterator, which knows; elsewhere
+        with the fetch's StopIteration, which passes on.
+        """
         try:
             batch = fetch()
         except StopIteration:
             if self.step:
                 self.epoch, self.step = self.epoch + 1, 0
             raise
-        mixed = self._mix(batch, output_map)
+        mixed = self._mix(batch, getattr(source, "output_map", None))
         self.step += 1
+        if _epoch_is_over(source):
+            self.epoch, self.step = self.epoch + 1, 0
         return mixed
 
     def _mix(self, batch: Any, output_map: Sequence[str] | None) -> Any:
@@ -95,6 +106,8 @@ class BatchMixer:
 
     def keys(self, output_map: Sequence[str]) -> tuple[Sequence[str], str]:
         """The names of the images and of the labels among the outputs; ValueError if missing."""
+        if not output_map:
+            raise ValueError("data_key, label_key: expected two outputs, got none")
         data_keys = self.data_keys or output_map[:1]
         label_key = self.label_key or output_map[-1]
         missing = [key for key in (*data_keys, label_key) if key not in output_map]
@@ -112,9 +125,47 @@ class BatchMixer:
         return data_keys, label_key
 
     def _plan(self, images: Any, stream: int) -> MixPlan:
-        if self.off_after_epoch is not None and self.epoch >= self.off_after_epoch:
-            return unmixed(images.shape[0])
-        return self.mixup.plan_for(images, epoch=self.epoch, step=self.step, stream=stream)
+        mixed = self.off_after_epoch is None or self.epoch < self.off_after_epoch
+        return self.mixup.plan_for(
+            images, epoch=self.epoch, step=self.step, stream=stream, mixed=mixed
+        )
+
+    def state_dict(self, checkpoints: Sequence[bytes] = ()) -> dict[str, Any]:
+        """Where the run stands; `checkpoints` are DALI's, one a pipeline."""
+        return make_state(self.mixup, self.epoch, self.step, checkpoints)
+
+    def load_state_dict(self, state: Mapping[str, Any], *, strict: bool = True) -> None:
+        """Go on where a state stands."""
+        self.epoch, self.step = read_position(state, self.mixup, strict=strict)
+
+
+def _epoch_is_over(source: Any) -> bool:
+    """Whether a DALI iterator has handed out the last batch of its epoch.
+
+    It does not always say so by StopIteration: not where the consumer counts the batches and
+    resets, nor where it is restored from a checkpoint made there.
+    """
+    if not hasattr(source, "_advance_and_check_drop_last"):
+        return False
+    return 0 < source._size <= source._counter or bool(
+        source._advance_and_check_drop_last(dry_run=True, end_iteration=False)
+    )
+
+
+def require_restored(state: Any, iterator: Any) -> None:
+    """Raise RuntimeError where a state's DALI checkpoints are not what the pipelines stand at."""
+    pipelines = getattr(iterator, "_pipes", [])
+    checkpoints = dali_checkpoints(state)
+    if len(pipelines) != len(checkpoints):
+        raise RuntimeError(
+            f"state: expected the checkpoints of {len(pipelines)} DALI pipelines, "
+            f"got {len(checkpoints)}"
+        )
+    if not all(pipeline.is_restored_from_checkpoint for pipeline in pipelines):
+        raise RuntimeError(
+            "state: expected pipelines built with checkpoint=dali_checkpoints(state)[i], got ones "
+            "that start anew; their data would not be what the state's step saw"
+        )
 
 
 def _describe(batch: Any) -> str:
@@ -171,21 +222,46 @@ class MixupLoader:
             self.loader.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[Any]:
-        source = iter(self.loader)
-        while True:
-            try:
-                batch = self._next_from(source)
-            except StopIteration:
-                return
-            yield batch
+        return _Pass(self, iter(self.loader))
 
     def __next__(self) -> Any:
-        return self._next_from(self.loader)
+        return self.next_from(self.loader)
 
     next = __next__
 
-    def _next_from(self, source: Any) -> Any:
-        return self.mixer.next_from(lambda: next(source), getattr(self.loader, "output_map", None))
+    def next_from(self, source: Any) -> Any:
+        """The next batch of an iterator over the loader, mixed."""
+        return self.mixer.next_from(lambda: next(source), self.loader)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the run stands: ``{"epoch", "step", "mixup", "dali"}``, JSON-able.
+
+        "mixup" holds the settings, to compare; "dali" the checkpoints of a DALI iterator's
+        pipelines, for :func:`dali_mixup.dali_checkpoints`; it is empty for any other loader, whose
+        own state has to be saved beside this one.
+
+        Raises
+        ------
+        ValueError
+            DALI pipelines without ``enable_checkpointing=True``.
+        """
+        checkpoints = getattr(self.loader, "checkpoints", tuple)
+        return self.mixer.state_dict(checkpoints())
+
+    def load_state_dict(self, state: Mapping[str, Any], *, strict: bool = True) -> None:
+        """Go on where a state stands.
+
+        DALI's pipelines are restored when they are built, by ``checkpoint=``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            This is no state; or, with `strict`, one of other settings, which are named.
+        RuntimeError
+            A DALI iterator over pipelines that were not built from the state's checkpoints.
+        """
+        require_restored(state, self.loader)
+        self.mixer.load_state_dict(state, strict=strict)
 
     def __len__(self) -> int:
         return len(self.loader)  # type: ignore[arg-type]
@@ -198,6 +274,20 @@ class MixupLoader:
         return self.loader.__exit__(*error)  # type: ignore[attr-defined]
 
     def __getattr__(self, name: str) -> Any:
-        if name == "loader":  # not there yet: a copy or a pickle in the making
+        if name.startswith("__") or name == "loader":  # asked for by copy and pickle
             raise AttributeError(name)
         return getattr(self.loader, name)
+
+
+class _Pass:
+    """One pass over a loader; a batch that is refused does not end it."""
+
+    def __init__(self, loader: MixupLoader, source: Iterator[Any]) -> None:
+        self._loader = loader
+        self._source = source
+
+    def __iter__(self) -> _Pass:
+        return self
+
+    def __next__(self) -> Any:
+        return self._loader.next_from(self._source)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
-from dali_mixup.output import OutputFormat, guess_layout, require_choice
+from dali_mixup.checks import require_choice, require_int, require_real
+from dali_mixup.output import OutputFormat, guess_layout
 from dali_mixup.plan import MODES, PAIRINGS, MixPlan, draw_plan, keyed_generator, unmixed
+from dali_mixup.state import make_state, read_position
 
 BACKENDS = ("auto", "numpy", "cupy")
 TARGETS = ("soft", "pairs")
@@ -93,15 +94,15 @@ class Mixup:
     enabled: bool = field(default=True, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        _require_int("num_classes", self.num_classes, least=1)
-        _require_int("seed", self.seed, least=0)
+        require_int("num_classes", self.num_classes, least=1)
+        require_int("seed", self.seed, least=0)
         if self.rank is not None:
-            _require_int("rank", self.rank, least=0)
+            require_int("rank", self.rank, least=0)
         for name in ("alpha", "cutmix_alpha"):
-            _require_real(name, getattr(self, name), "[0, inf)", lambda v: 0 <= v < np.inf)
+            require_real(name, getattr(self, name), "[0, inf)", lambda v: 0 <= v < np.inf)
         for name in ("switch_prob", "prob"):
-            _require_real(name, getattr(self, name), "[0, 1]", lambda v: 0 <= v <= 1)
-        _require_real("label_smoothing", self.label_smoothing, "[0, 1)", lambda v: 0 <= v < 1)
+            require_real(name, getattr(self, name), "[0, 1]", lambda v: 0 <= v <= 1)
+        require_real("label_smoothing", self.label_smoothing, "[0, 1)", lambda v: 0 <= v < 1)
         require_choice("mode", self.mode, MODES, optional=False)
         require_choice("pairing", self.pairing, PAIRINGS, optional=False)
         require_choice("targets", self.targets, TARGETS, optional=False)
@@ -169,19 +170,39 @@ class Mixup:
             pairing=self.pairing,
         )
 
-    def plan_for(self, images: Any, *, epoch: int, step: int, stream: int = 0) -> MixPlan:
-        """The plan of these images at a position: :meth:`plan`, or unmixed while not `enabled`."""
+    def plan_for(
+        self, images: Any, *, epoch: int, step: int, stream: int = 0, mixed: bool = True
+    ) -> MixPlan:
+        """The plan of these images at a position: :meth:`plan`; unmixed while not `enabled`."""
+        _engine(images, self.backend)
         shape = tuple(images.shape)
         layout = self.layout or guess_layout(shape)
-        if not self.enabled:
+        if not (self.enabled and mixed):
             return unmixed(shape[0])
         size = shape[2:4] if layout == "CHW" else shape[1:3]
         return self.plan(shape[0], size, epoch=epoch, step=step, stream=stream)
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of an epoch, for the plans that calls without one draw."""
-        _require_int("epoch", epoch, least=0)
+        require_int("epoch", epoch, least=0)
         self._epoch, self._step = epoch, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the calls without a plan stand: ``{"epoch", "step", "mixup", "dali"}``, JSON-able.
+
+        "mixup" holds the settings, to compare; "dali" is empty.
+        """
+        return make_state(self, self._epoch, self._step)
+
+    def load_state_dict(self, state: Mapping[str, Any], *, strict: bool = True) -> None:
+        """Go on where a state stands.
+
+        Raises
+        ------
+        TypeError, ValueError
+            This is no state; or, with `strict`, one of other settings, which are named.
+        """
+        self._epoch, self._step = read_position(state, self, strict=strict)
 
     def __call__(self, images: Any, labels: Any, *, plan: MixPlan | None = None) -> tuple[Any, Any]:
         """Mix one batch.
@@ -256,17 +277,3 @@ def _global_rank() -> int:
     if not rank.isdecimal():
         raise ValueError(f"RANK: expected an integer >= 0 in the environment, got {rank!r}")
     return int(rank)
-
-
-def _require_int(name: str, value: Any, *, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{name}: expected an int, got {value!r}")
-    if value < least:
-        raise ValueError(f"{name}: expected at least {least}, got {value}")
-
-
-def _require_real(name: str, value: Any, expected: str, good: Callable[[float], bool]) -> None:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name}: expected a number, got {value!r}")
-    if not good(float(value)):
-        raise ValueError(f"{name}: expected a value in {expected}, got {value}")

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dali_mixup.checks import require_choice
+
 DTYPES = ("float32", "float16", "bfloat16", "uint8")
 LAYOUTS = ("CHW", "HWC")
 CHANNELS = (1, 3, 4)
@@ -144,16 +146,6 @@ class OutputFormat:
             batch, height, width, channels, dtype, layout,
             out_dtype, out_layout, self.channels_last, mean, inverse_std,
         )  # fmt: skip
-
-
-def require_choice(
-    name: str, value: Any, choices: tuple[str, ...], *, optional: bool = True
-) -> None:
-    """Raise ValueError unless `value` is one of `choices` (or None where that is allowed)."""
-    if value in choices or (optional and value is None):
-        return
-    wanted = ", ".join(map(repr, choices)) + (" or None" if optional else "")
-    raise ValueError(f"{name}: expected one of {wanted}, got {value!r}")
 
 
 def require_batch(shape: tuple[int, ...]) -> None:

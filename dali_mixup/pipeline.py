@@ -19,7 +19,7 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
-from dali_mixup.output import require_choice
+from dali_mixup.checks import require_choice
 
 READER_NAME = "Reader"
 DEVICES = ("gpu", "cpu")
@@ -122,6 +122,8 @@ def validation_pipeline(
 
     Parameters, outputs and errors as :func:`image_pipeline`, in the files' order.
     """
+    if resize < image_size:
+        raise ValueError(f"resize: expected at least image_size, {image_size} pixels, got {resize}")
 
     def crop(encoded: Any) -> Any:
         images = fn.decoders.image(

@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 import dali_mixup
+from dali_mixup.kernel_source import read_kernel
 
 PACKAGE = Path(dali_mixup.__file__).parent
 STDLIB = set(sys.stdlib_module_names)
 
 LEVEL = {
+    "checks": -1,
+    "state": 0,
     "plan": 0,
     "output": 0,
     "labels": 0,
@@ -121,3 +124,12 @@ def test_a_missing_library_names_the_extra_to_install(name):
 
     assert "needs NVIDIA DALI" in said
     assert "pip install 'dali-mixup[cuda12]'" in said
+
+
+def test_the_kernel_comes_with_the_package():
+    assert "__global__" in read_kernel("mixup.cu")
+
+
+def test_a_package_without_its_kernel_says_so():
+    with pytest.raises(FileNotFoundError, match="other.cu: expected in .*install it anew"):
+        read_kernel("other.cu")

@@ -1,0 +1,103 @@
+"""Where a run stands, as data: a dict of ints, strings, lists and None that survives JSON.
+
+Nothing in it is code and nothing of it is unpickled; what is read is checked in full before any of
+it counts.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from dali_mixup.checks import require_int
+
+KEYS = ("epoch", "step", "mixup", "dali")
+
+
+def settings_of(mixup: Any) -> dict[str, Any]:
+    """The settings of a Mixup, as JSON has them."""
+    settings = asdict(mixup)
+    del settings["enabled"]
+    return json.loads(json.dumps(settings))  # type: ignore[no-any-return]
+
+
+def make_state(
+    mixup: Any, epoch: int, step: int, checkpoints: Sequence[bytes] = ()
+) -> dict[str, Any]:
+    """The state of a run at a step of an epoch; `checkpoints` are DALI's, one a pipeline."""
+    return {
+        "epoch": epoch,
+        "step": step,
+        "mixup": settings_of(mixup),
+        "dali": [base64.b64encode(checkpoint).decode("ascii") for checkpoint in checkpoints],
+    }
+
+
+def dali_checkpoints(state: Mapping[str, Any]) -> list[bytes]:
+    """DALI's checkpoints in a loader's state, one a pipeline, for the pipelines' ``checkpoint=``.
+
+    In the state they are base64, because JSON has no bytes.
+
+    Parameters
+    ----------
+    state : dict
+        From ``state_dict()`` of a loader.
+
+    Raises
+    ------
+    TypeError, ValueError
+        This is no such state.
+    """
+    require_state(state)
+    return [base64.b64decode(text, validate=True) for text in state["dali"]]
+
+
+def require_state(state: Any) -> None:
+    """Raise TypeError or ValueError unless `state` has the form that :func:`make_state` makes."""
+    if not isinstance(state, Mapping):
+        raise TypeError(f"state: expected a dict from state_dict(), got {type(state).__name__}")
+    if set(state) != set(KEYS):
+        raise ValueError(f"state: expected the keys {sorted(KEYS)}, got {sorted(map(str, state))}")
+    require_int("state['epoch']", state["epoch"], least=0)
+    require_int("state['step']", state["step"], least=0)
+    if not isinstance(state["mixup"], Mapping):
+        raise TypeError(f"state['mixup']: expected a dict of settings, got {state['mixup']!r}")
+    texts = state["dali"]
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise TypeError("state['dali']: expected a list of str, one a pipeline")
+    for i, text in enumerate(texts):
+        try:
+            base64.b64decode(text, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise ValueError(f"state['dali'][{i}]: expected base64: {error}") from error
+
+
+def differences(saved: Mapping[str, Any], mixup: Any) -> list[str]:
+    """The settings in which `mixup` is not the saved one, each in words."""
+    now = settings_of(mixup)
+    return [
+        f"{name}: expected {saved.get(name)!r} as saved, got {now.get(name)!r}"
+        for name in sorted({*map(str, saved), *now})
+        if saved.get(name) != now.get(name)
+    ]
+
+
+def read_position(state: Any, mixup: Any, *, strict: bool) -> tuple[int, int]:
+    """The epoch and step of a state.
+
+    Raises
+    ------
+    TypeError, ValueError
+        This is no state, or, where `strict`, one of a run with other settings.
+    """
+    require_state(state)
+    if strict and (found := differences(state["mixup"], mixup)):
+        raise ValueError(
+            "state: of a run with other settings, which would draw other plans: "
+            f"{'; '.join(found)}; give strict=False to go on with the ones of now"
+        )
+    return int(state["epoch"]), int(state["step"])
