@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from ctypes import addressof, c_char
 from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 from cupy.cuda.function import CPointer, Function, Module
-from numpy.typing import NDArray
 
 from dali_mixup.launch import BLOCK, Launch
 from dali_mixup.nvrtc import compile_kernels
@@ -19,13 +19,16 @@ class _Stream(NamedTuple):
     ptr: int
 
 
-def run(launch: Launch, parameters: tuple[NDArray[Any], ...], device: torch.device) -> None:
-    """Launch a kernel on torch's current stream of a device; the parameters' bytes go along."""
+def run(launch: Launch, parameters: tuple[Any, ...], device: torch.device) -> None:
+    """Launch a kernel on torch's current stream of a device.
+
+    `parameters` are buffers, one a parameter of the kernel; the launch takes their bytes along.
+    """
     with torch.cuda.device(device):
         _function(launch.kernel, torch.cuda.current_device())(
             launch.grid,
             (BLOCK,),
-            tuple(CPointer(parameter.ctypes.data) for parameter in parameters),
+            tuple(CPointer(addressof(c_char.from_buffer(buffer))) for buffer in parameters),
             0,
             _Stream(torch.cuda.current_stream(device).cuda_stream),
         )

@@ -256,7 +256,9 @@ def _launch_images(
     _run(launch, batch_parameters(form, source, target, labels), plan, images.device)
 
 
-def _run(launch: Launch, batch: bytes, plan: MixPlan | DevicePlan, device: torch.device) -> None:
+def _run(
+    launch: Launch, batch: bytearray, plan: MixPlan | DevicePlan, device: torch.device
+) -> None:
     if isinstance(plan, MixPlan):
         if cuda.is_capturing():
             raise RuntimeError(
@@ -269,7 +271,7 @@ def _run(launch: Launch, batch: bytes, plan: MixPlan | DevicePlan, device: torch
         samples: NDArray[Any] = np.array([plan.samples.data_ptr()], np.uint64)
     else:
         samples = plan_parameters(plan)
-    cuda.run(launch, (np.frombuffer(batch, np.uint8), samples), device)
+    cuda.run(launch, (batch, samples), device)
 
 
 def _by_pointer(plan: MixPlan | DevicePlan) -> bool:

@@ -119,7 +119,7 @@ def label_launch(batch_size: int, *, by_pointer: bool) -> Launch:
 
 def batch_parameters(
     form: Conversion | None, images: int, out: int, labels: LabelArguments
-) -> bytes:
+) -> bytearray:
     """The bytes of the kernel's ``Batch``; `images` and `out` are addresses."""
     height = width = 0
     mean: tuple[float, ...] = _ZEROS
@@ -130,10 +130,13 @@ def batch_parameters(
             mean = (*form.mean, *_ZEROS)[:4]
             inverse_std = (*form.inverse_std, *_ONES)[:4]
     keep, off = smoothing(labels.label_smoothing, labels.num_classes)
-    return _BATCH.pack(
+    parameters = bytearray(_BATCH.size)
+    _BATCH.pack_into(
+        parameters, 0,
         images, out, labels.labels, labels.soft, labels.ids, labels.report,
         height, width, labels.num_classes, labels.form, keep, off, *mean, *inverse_std,
     )  # fmt: skip
+    return parameters
 
 
 def plan_parameters(plan: MixPlan) -> NDArray[np.void]:

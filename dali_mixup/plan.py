@@ -61,9 +61,21 @@ class MixPlan:
             if not (lams.min() >= 0 and lams.max() <= 1):
                 bad = int(np.flatnonzero(~((lams >= 0) & (lams <= 1)))[0])
                 raise ValueError(f"lam: expected values in [0, 1], got {lams[bad]} at row {bad}")
-        object.__setattr__(self, "partner", _frozen(partners, np.int32))
-        object.__setattr__(self, "lam", _frozen(lams, np.float32))
-        object.__setattr__(self, "box", None if box is None else _checked_box(box, size))
+        self._keep(partners, lams, None if box is None else _checked_box(box, size))
+
+    @classmethod
+    def _drawn(
+        cls, partner: NDArray[Any], lam: NDArray[Any], box: NDArray[Any] | None = None
+    ) -> MixPlan:
+        """A plan that is valid by the way it was drawn; checking it would take half of the time."""
+        plan = object.__new__(cls)
+        plan._keep(partner, lam, box)
+        return plan
+
+    def _keep(self, partner: NDArray[Any], lam: NDArray[Any], box: NDArray[Any] | None) -> None:
+        object.__setattr__(self, "partner", _frozen(partner, np.int32))
+        object.__setattr__(self, "lam", _frozen(lam, np.float32))
+        object.__setattr__(self, "box", None if box is None else _frozen(box, np.int32))
 
     def __len__(self) -> int:
         return len(self.partner)
@@ -86,7 +98,7 @@ class MixPlan:
 
 def unmixed(batch_size: int) -> MixPlan:
     """The plan that leaves every sample as it is."""
-    return MixPlan(np.arange(batch_size), np.ones(batch_size))
+    return MixPlan._drawn(np.arange(batch_size), np.ones(batch_size))
 
 
 def cutmix_box(
@@ -156,7 +168,7 @@ def draw_plan(
     applied = rng.random(draws) < prob if prob < 1 else np.ones(draws, bool)
     if cutmix_alpha == 0:
         lam = rng.beta(alpha, alpha, draws) if alpha > 0 else np.ones(draws)
-        return MixPlan(partner, np.where(applied, lam, 1.0)[draw])
+        return MixPlan._drawn(partner, np.where(applied, lam, 1.0)[draw])
 
     if image_size is None:
         raise ValueError("image_size: expected (height, width) in pixels for CutMix, got None")
@@ -172,7 +184,7 @@ def draw_plan(
         cut = applied & (rng.random(draws) < switch_prob)
         lam = np.where(cut, lam, rng.beta(alpha, alpha, draws))
     box[~cut | (area == 0)] = 0
-    return MixPlan(partner, np.where(applied, lam, 1.0)[draw], box[draw])
+    return MixPlan._drawn(partner, np.where(applied, lam, 1.0)[draw], box[draw])
 
 
 def _partners(pairing: str, size: int, rng: np.random.Generator) -> NDArray[np.intp]:
@@ -208,7 +220,7 @@ def _integers(values: ArrayLike, name: str) -> NDArray[Any]:
     return array
 
 
-def _checked_box(box: ArrayLike, size: int) -> NDArray[np.int32]:
+def _checked_box(box: ArrayLike, size: int) -> NDArray[Any]:
     boxes = _integers(box, "box")
     if boxes.shape != (size, 4):
         raise ValueError(f"box: expected shape ({size}, 4), got {boxes.shape}")
@@ -220,7 +232,7 @@ def _checked_box(box: ArrayLike, size: int) -> NDArray[np.int32]:
             f"box: expected 0 <= y0 <= y1 <= {BOX_LIMIT} and 0 <= x0 <= x1 <= {BOX_LIMIT}, "
             f"got y0, y1, x0, x1 = {boxes[bad].tolist()} at row {bad}"
         )
-    return _frozen(boxes, np.int32)
+    return boxes
 
 
 def _frozen(array: NDArray[Any], dtype: type) -> NDArray[Any]:

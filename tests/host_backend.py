@@ -90,13 +90,13 @@ def _build(source: str, parts: dict[str, list[str]]) -> Path:
     return library
 
 
-def run(launch: Launch, parameters: tuple[np.ndarray, ...], device: torch.device) -> None:
+def run(launch: Launch, parameters: tuple[Any, ...], device: torch.device) -> None:
     """`dali_mixup.cuda.run` on the CPU; every plan goes by pointer, to compile half the kernels."""
     batch, plan = parameters
     kernel = re.sub(r"PlanByValue<\d+>", "PlanByPointer", launch.kernel)
     if kernel != launch.kernel:
         plan = np.array([plan.ctypes.data], np.uint64)
-    all_kernels().run(kernel, launch.grid, batch.tobytes(), plan)
+    all_kernels().run(kernel, launch.grid, bytes(batch), plan)
 
 
 def take_the_gpus_place(monkeypatch: pytest.MonkeyPatch) -> None:

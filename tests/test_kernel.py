@@ -146,7 +146,7 @@ def run_images(
     kernels.run(
         launch.kernel,
         launch.grid,
-        batch_parameters(form, source.address, target.address, LabelArguments()),
+        bytes(batch_parameters(form, source.address, target.address, LabelArguments())),
         np.array([samples.ctypes.data], np.uint64),
     )
 
@@ -213,7 +213,7 @@ def test_labels_stay_inside_their_memory(kind, dtype, num_classes):
     all_kernels().run(
         launch.kernel,
         launch.grid,
-        batch_parameters(None, 0, 0, arguments),
+        bytes(batch_parameters(None, 0, 0, arguments)),
         np.array([samples.ctypes.data], np.uint64),
     )
 
@@ -238,7 +238,7 @@ def test_a_bad_class_id_makes_nan_rows_and_a_report_and_writes_nowhere_else(bad)
     all_kernels().run(
         launch.kernel,
         launch.grid,
-        batch_parameters(None, 0, 0, arguments),
+        bytes(batch_parameters(None, 0, 0, arguments)),
         np.array([samples.ctypes.data], np.uint64),
     )
 
@@ -386,7 +386,7 @@ def test_a_plan_by_value_is_read_as_one_by_pointer_is():
     kernels.run(
         launch.kernel,
         launch.grid,
-        batch_parameters(form, images.ctypes.data, out.ctypes.data, LabelArguments()),
+        bytes(batch_parameters(form, images.ctypes.data, out.ctypes.data, LabelArguments())),
         plan_parameters(plan),
     )
 

@@ -8,6 +8,8 @@ import pytest
 from dali_mixup import MixPlan, Mixup
 from dali_mixup.plan import cutmix_box, keyed_generator, unmixed
 
+BOTH = {"alpha": 0.5, "cutmix_alpha": 0.5, "prob": 0.7}
+
 
 def draws(count, size=1, **settings):
     mixup = Mixup(num_classes=10, **settings)
@@ -314,3 +316,17 @@ PINNED = {
     "lam": [0.390625, 0.61328125, 0.0006170814740471542, 0.90234375],
     "box": [[6, 32, 0, 24], [0, 18, 0, 22], [0, 0, 0, 0], [3, 13, 9, 19]],
 }
+
+
+@pytest.mark.parametrize("mode", ["batch", "elem", "pair"])
+@pytest.mark.parametrize("size", [0, 1, 2, 7, 64])
+@pytest.mark.parametrize("kind", [{}, {"alpha": 0}, {"alpha": 0, "cutmix_alpha": 0.5}, BOTH])
+def test_what_is_drawn_would_pass_every_check(mode, size, kind):
+    for step in range(20):
+        plan = Mixup(num_classes=2, mode=mode, **kind).plan(size, (7, 9), step=step)
+
+        checked = MixPlan(plan.partner, plan.lam, plan.box)
+
+        checked.require_fit(size, 7, 9)
+        assert not plan.partner.flags.writeable
+        assert [plan.partner.dtype, plan.lam.dtype] == [np.int32, np.float32]

@@ -39,7 +39,7 @@ LIBRARIES = {
     "tensors": {"torch"},
     "torch_cpu": {"numpy", "torch"},
     "nvrtc": {"cupy"},
-    "cuda": {"numpy", "torch", "cupy"},
+    "cuda": {"torch", "cupy"},
     "cupy_backend": {"numpy", "torch"},
     "contact_sheet": {"numpy", "PIL"},
     "iterators": {"nvidia"},
