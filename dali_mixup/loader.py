@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 from dali_mixup.checks import require_int
@@ -39,7 +40,7 @@ class BatchMixer:
         if not isinstance(mixup, Mixup):
             raise TypeError(f"mixup: expected a Mixup, got {mixup!r}")
         self.mixup = mixup
-        self.data_keys = (data_key,) if isinstance(data_key, str) else data_key
+        self.data_keys = (data_key,) if isinstance(data_key, str) else tuple(data_key or ())
         self.label_key = label_key
         self.plan_key = plan_key
         if off_after_epoch is not None:
@@ -96,7 +97,7 @@ class BatchMixer:
     ) -> dict[str, Any]:
         (first, *others), label_key = self.keys(list(outputs) if output_map is None else output_map)
         plan = self._plan(outputs[first], stream)
-        mixed = dict(outputs)
+        mixed = copy(outputs)
         mixed[first], mixed[label_key] = self.mixup(outputs[first], outputs[label_key], plan=plan)
         for key in others:
             mixed[key], _ = self.mixup(outputs[key], None, plan=plan)

@@ -19,7 +19,7 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
-from dali_mixup.checks import require_choice
+from dali_mixup.checks import require_choice, require_int
 
 READER_NAME = "Reader"
 DEVICES = ("gpu", "cpu")
@@ -82,6 +82,12 @@ def image_pipeline(
         No such folder; an unknown device.
     """
 
+    if randaugment is not None:
+        n, m = randaugment
+        require_int("randaugment's n", n, least=1)
+        require_int("randaugment's m", m, least=0)
+        pipeline_options["enable_conditionals"] = True
+
     def augment(encoded: Any) -> Any:
         images = fn.decoders.image_random_crop(
             encoded,
@@ -94,14 +100,13 @@ def image_pipeline(
         images = fn.resize(images, size=(image_size, image_size), antialias=True)
         images = fn.flip(images, horizontal=fn.random.coin_flip(probability=mirror_probability))
         if randaugment is not None:
-            n, m = randaugment
             images = rand_augment(images, n=n, m=m, shape=(image_size, image_size))
         return images
 
     return _pipeline(
         root, device, augment, shuffle=True, shard_id=shard_id, num_shards=num_shards,
         batch_size=batch_size, num_threads=num_threads, device_id=device_id, seed=seed,
-        enable_conditionals=randaugment is not None, **pipeline_options,
+        **pipeline_options,
     )  # fmt: skip
 
 

@@ -1,0 +1,275 @@
+"""The pipelines for image folders: what they deliver, from what, and what they refuse."""
+
+import ast
+import sys
+import warnings
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import require
+
+import dali_mixup
+
+require("nvidia.dali")
+torch = require("torch", backend="dali")
+plugin = require("nvidia.dali.plugin.pytorch", backend="dali")
+
+PARTIAL = plugin.LastBatchPolicy.PARTIAL
+KINDS = ("image_pipeline", "validation_pipeline")
+WHOLE_PHOTO = {
+    "random_area": (1, 1),
+    "random_aspect_ratio": (4 / 3, 4 / 3),
+    "mirror_probability": 0,
+}
+
+
+@pytest.fixture
+def pipelines(photo_folder):
+    """Makes one of the two pipelines over the photographs, small and on the CPU."""
+
+    def make(kind="image_pipeline", folder=photo_folder, **options):
+        if kind == "validation_pipeline":
+            options = {"resize": 28, **options}
+        options = {"batch_size": 4, "image_size": 24, "device": "cpu", "num_threads": 2, **options}
+        with warnings.catch_warnings(record=True):  # DALI's RandAugment uses names DALI deprecates
+            return getattr(dali_mixup, kind)(folder, **options)
+
+    return make
+
+
+def epoch_of(pipe):
+    """All the images and labels that one pass delivers."""
+    batches = [
+        (part["data"].clone(), part["label"].clone())
+        for (part,) in plugin.DALIClassificationIterator(
+            pipe, reader_name="Reader", last_batch_policy=PARTIAL
+        )
+    ]
+    images, labels = zip(*batches, strict=True)
+    return torch.cat(images), torch.cat(labels)
+
+
+def as_bytes(images):
+    return sorted(image.numpy().tobytes() for image in images)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pass_delivers_every_photo_as_bytes_with_its_folders_number(pipelines, kind):
+    images, labels = epoch_of(pipelines(kind))
+
+    assert images.dtype == torch.uint8
+    assert images.shape == (14, 24, 24, 3)
+    assert labels.dtype == torch.int32
+    assert labels.shape == (14, 1)
+    assert labels.flatten().bincount().tolist() == [5, 5, 4]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_pixels_of_a_photo_survive(pipelines, kind):
+    images, _ = epoch_of(pipelines(kind))
+
+    spread = images.float().std(dim=(1, 2))
+
+    assert len(set(as_bytes(images))) == 14
+    assert spread.min() > 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "box"),
+    [
+        ("image_pipeline", WHOLE_PHOTO, (0, 0, 64, 48)),
+        ("validation_pipeline", {"resize": 24}, (8, 0, 56, 48)),
+    ],
+    ids=KINDS,
+)
+def test_colours_are_red_green_and_blue(pipelines, photo_folder, kind, options, box):
+    photo = require("PIL.Image", backend="dali").open
+    paths = photo_folder.glob("*/*.jpg")
+    means = np.array([np.asarray(photo(path).crop(box)).mean((0, 1)) for path in paths])
+
+    images, _ = epoch_of(pipelines(kind, **options))
+
+    distance = np.abs(images.numpy().mean((1, 2))[:, None] - means).max(2)
+    assert (distance < 2).sum(0).tolist() == [1] * 14
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_iterators_that_mix_take_the_pipeline_by_its_readers_name(pipelines, kind):
+    mixup = dali_mixup.Mixup(num_classes=3)
+
+    iterator = dali_mixup.MixupClassificationIterator(
+        pipelines(kind), reader_name="Reader", last_batch_policy=PARTIAL, mixup=mixup
+    )
+
+    shapes = [(tuple(part["data"].shape), tuple(part["label"].shape)) for (part,) in iterator]
+    assert shapes == [((4, 24, 24, 3), (4, 3))] * 3 + [((2, 24, 24, 3), (2, 3))]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"), [("image_pipeline", WHOLE_PHOTO), ("validation_pipeline", {})]
+)
+def test_shards_cover_the_photos_exactly(pipelines, kind, options):
+    shards = [
+        epoch_of(pipelines(kind, shard_id=shard, num_shards=3, **options))[0] for shard in range(3)
+    ]
+
+    whole, _ = epoch_of(pipelines(kind, **options))
+
+    assert sorted(map(len, shards)) == [4, 5, 5]
+    assert as_bytes(torch.cat(shards)) == as_bytes(whole)
+
+
+def test_folders_are_numbered_in_the_order_of_their_names(tmp_path, photo_folder, pipelines):
+    photos = sorted(photo_folder.glob("*/*.jpg"))[:3]
+    for name, photo in zip("cab", photos, strict=True):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "photo.jpg").write_bytes(photo.read_bytes())
+    unsorted, _ = epoch_of(pipelines("validation_pipeline"))
+
+    images, labels = epoch_of(pipelines("validation_pipeline", folder=tmp_path))
+
+    assert labels.flatten().tolist() == [0, 1, 2]
+    assert torch.equal(images, unsorted[[1, 2, 0]])
+
+
+def test_a_folder_may_be_given_as_text(photo_folder, pipelines):
+    as_path = epoch_of(pipelines("validation_pipeline"))
+
+    as_text = epoch_of(pipelines("validation_pipeline", folder=str(photo_folder)))
+
+    assert torch.equal(as_text[0], as_path[0])
+
+
+@pytest.mark.parametrize("options", [{}, {"seed": 3}, {"seed": 3, "randaugment": (2, 9)}])
+def test_the_same_seed_delivers_the_same_bytes(pipelines, options):
+    first, again = (epoch_of(pipelines(**options)) for _ in range(2))
+
+    assert torch.equal(first[0], again[0])
+    assert torch.equal(first[1], again[1])
+
+
+def test_another_seed_delivers_other_crops_in_another_order(pipelines):
+    (images, labels), (other_images, other_labels) = (
+        epoch_of(pipelines(seed=seed)) for seed in (3, 4)
+    )
+
+    assert not set(as_bytes(images)) & set(as_bytes(other_images))
+    assert labels.tolist() != other_labels.tolist()
+
+
+def test_the_next_epoch_has_other_crops(pipelines):
+    iterator = plugin.DALIClassificationIterator(
+        pipelines(batch_size=7), reader_name="Reader", auto_reset=True
+    )
+
+    first, second = ([part["data"].clone() for (part,) in iterator] for _ in range(2))
+
+    assert not set(as_bytes(torch.cat(first))) & set(as_bytes(torch.cat(second)))
+
+
+def test_crops_have_the_area_that_was_asked_for(pipelines):
+    whole, _ = epoch_of(pipelines(**WHOLE_PHOTO))
+    narrow, _ = epoch_of(pipelines(**{**WHOLE_PHOTO, "random_area": (0.02, 0.05)}))
+
+    def spread(images):
+        return images.float().std(dim=(1, 2)).mean()
+
+    assert spread(narrow) < spread(whole) / 2
+
+
+def test_every_photo_can_be_mirrored(pipelines):
+    plain, mirrored = (
+        epoch_of(pipelines(**{**WHOLE_PHOTO, "mirror_probability": share}))[0] for share in (0, 1)
+    )
+
+    assert torch.equal(mirrored, plain.flip(2))
+
+
+def test_randaugment_changes_pixels_and_nothing_else(pipelines):
+    plain, labels = epoch_of(pipelines())
+
+    augmented, same_labels = epoch_of(pipelines(randaugment=(2, 30)))
+
+    assert augmented.shape == plain.shape
+    assert augmented.dtype == torch.uint8
+    assert torch.equal(labels, same_labels)
+    assert not torch.equal(augmented, plain)
+
+
+def test_randaugment_gets_its_number_and_its_magnitude(pipelines, monkeypatch):
+    told = {}
+    module = import_module("dali_mixup.pipeline")
+    monkeypatch.setattr(module, "rand_augment", lambda images, **how: told.update(how) or images)
+
+    pipelines(randaugment=(3, 17))
+
+    assert told == {"n": 3, "m": 17, "shape": (24, 24)}
+
+
+def test_validation_goes_in_the_files_order_and_is_the_same_each_time(pipelines):
+    first, labels = epoch_of(pipelines("validation_pipeline"))
+    again, _ = epoch_of(pipelines("validation_pipeline", batch_size=14, num_threads=1))
+
+    assert labels.flatten().tolist() == [0] * 5 + [1] * 5 + [2] * 4
+    assert torch.equal(first, again)
+
+
+def test_validation_takes_the_centre_of_the_shorter_side(pipelines):
+    larger, _ = epoch_of(pipelines("validation_pipeline", resize=28, image_size=28))
+
+    centre, _ = epoch_of(pipelines("validation_pipeline", resize=28, image_size=24))
+
+    assert torch.equal(centre, larger[:, 2:-2, 2:-2])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_more_options_go_to_dalis_pipeline(pipelines, kind):
+    pipe = pipelines(kind, exec_dynamic=False, prefetch_queue_depth=3)
+
+    assert pipe.exec_dynamic is False
+    assert pipe.prefetch_queue_depth == 3
+    assert pipe.device_id is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_folder_that_is_not_there_is_refused(pipelines, tmp_path, kind):
+    with pytest.raises(FileNotFoundError, match=r"root: expected a folder .*, got '.*nowhere'"):
+        pipelines(kind, folder=tmp_path / "nowhere")
+
+
+def test_a_centre_larger_than_the_resized_image_is_refused(pipelines):
+    message = "resize: expected at least image_size, 32 pixels, got 24"
+
+    with pytest.raises(ValueError, match=message):
+        pipelines("validation_pipeline", image_size=32, resize=24)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("device", ["cuda", "mixed", None])
+def test_a_device_that_dali_does_not_have_is_refused(pipelines, kind, device):
+    with pytest.raises(ValueError, match=f"device: expected one of 'gpu', 'cpu', got {device!r}"):
+        pipelines(kind, device=device)
+
+
+def test_the_pipelines_know_nothing_of_mixup():
+    source = Path(import_module("dali_mixup.pipeline").__file__).read_text()
+
+    imported = {
+        node.module for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)
+    }
+
+    assert {name for name in imported if name.startswith("dali_mixup")} <= {"dali_mixup.checks"}
+
+
+@pytest.mark.parametrize("missing", ["nvidia.dali", "nvidia.dali.auto_aug.rand_augment"])
+def test_what_is_missing_is_named_with_what_to_install(monkeypatch, missing):
+    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.delitem(sys.modules, "dali_mixup.pipeline", raising=False)
+
+    with pytest.raises(ModuleNotFoundError, match="needs NVIDIA DALI") as raised:
+        import_module("dali_mixup.pipeline")
+
+    assert f"{missing!r} is missing: pip install 'dali-mixup[cuda12]'" in str(raised.value)
+    assert raised.value.name == missing
