@@ -1,0 +1,164 @@
+"""Cross entropy and accuracy for mixed targets, dense or as pairs."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from dali_mixup.checks import require_choice, require_real
+
+Pairs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+class DoubleSmoothingWarning(UserWarning):
+    """Labels that are smoothed already meet a loss that smooths again."""
+
+
+def mixup_cross_entropy(
+    logits: torch.Tensor,
+    targets: torch.Tensor | Pairs,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+) -> torch.Tensor:
+    """Cross entropy with mixed targets.
+
+    For pairs ``lam * ce(own) + (1 - lam) * ce(partner)``, which equals the cross entropy with the
+    dense rows, without making any: one pass over the logits forward and one buffer backward.
+
+    Parameters
+    ----------
+    logits : tensor, shape (B, num_classes)
+        float16 and bfloat16 are computed in float32, as under autocast.
+    targets : tensor (B, num_classes), or (own, partner, lam) of shape (B,) each
+        As ``Mixup(targets="soft")`` or ``Mixup(targets="pairs")`` hands them out.
+    label_smoothing : float in [0, 1)
+        Here or in ``Mixup``, not in both.
+    reduction : {"mean", "sum", "none"}
+
+    Returns
+    -------
+    float32 tensor, a scalar or, for "none", shape (B,).
+
+    Raises
+    ------
+    TypeError, ValueError
+        Targets or shapes outside the above.
+
+    Warns
+    -----
+    DoubleSmoothingWarning
+        `label_smoothing` with dense rows that are smoothed already: more than two classes and no
+        cell of 0.
+    """
+    require_real("label_smoothing", label_smoothing, "[0, 1)", lambda v: 0 <= v < 1)
+    require_choice("reduction", reduction, ("mean", "sum", "none"), optional=False)
+    if logits.ndim != 2:
+        raise ValueError(f"logits: expected shape (B, num_classes), got {tuple(logits.shape)}")
+    if logits.dtype in (torch.float16, torch.bfloat16):
+        logits = logits.float()
+    if isinstance(targets, torch.Tensor):
+        _require_rows(targets, logits)
+        if label_smoothing and _smoothed(targets):
+            warnings.warn(
+                f"label_smoothing={label_smoothing} on targets that are smoothed already; "
+                "give it to Mixup or to the loss, not to both",
+                DoubleSmoothingWarning,
+                stacklevel=2,
+            )
+        return functional.cross_entropy(
+            logits, targets, label_smoothing=label_smoothing, reduction=reduction
+        )
+    own, partner, lam = _require_pairs(targets, logits)
+    losses: torch.Tensor = _PairCrossEntropy.apply(logits, own, partner, lam, label_smoothing)  # type: ignore[no-untyped-call]
+    return losses if reduction == "none" else getattr(losses, reduction)()
+
+
+def mixup_accuracy(logits: torch.Tensor, targets: torch.Tensor | Pairs) -> torch.Tensor:
+    """The weight that the targets give to the predicted classes, averaged over the batch.
+
+    For pairs ``lam * (prediction == own) + (1 - lam) * (prediction == partner)``; plain accuracy
+    where nothing is mixed or smoothed.
+
+    Parameters
+    ----------
+    logits : tensor, shape (B, num_classes)
+    targets : tensor (B, num_classes), or (own, partner, lam) of shape (B,) each
+
+    Returns
+    -------
+    float32 scalar tensor in [0, 1].
+    """
+    prediction = logits.argmax(1)
+    if isinstance(targets, torch.Tensor):
+        _require_rows(targets, logits)
+        return targets.gather(1, prediction[:, None]).mean()
+    own, partner, lam = _require_pairs(targets, logits)
+    return (lam * (prediction == own) + (1 - lam) * (prediction == partner)).mean()
+
+
+class _PairCrossEntropy(torch.autograd.Function):
+    """Losses (B,) of logits (B, num_classes) with two classes a row."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: torch.Tensor,
+        own: torch.Tensor,
+        partner: torch.Tensor,
+        lam: torch.Tensor,
+        smoothing: float,
+    ) -> torch.Tensor:
+        normaliser = logits.logsumexp(1)
+        ctx.save_for_backward(logits, normaliser, own, partner, lam)
+        ctx.smoothing = smoothing
+        at_own = logits.gather(1, own[:, None])[:, 0]
+        at_partner = logits.gather(1, partner[:, None])[:, 0]
+        target = lam * at_own + (1 - lam) * at_partner
+        if smoothing:
+            target = (1 - smoothing) * target + smoothing * logits.mean(1)
+        return normaliser - target
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        logits, normaliser, own, partner, lam = ctx.saved_tensors
+        keep, off = 1 - ctx.smoothing, ctx.smoothing / logits.shape[1]
+        slope = (logits - normaliser[:, None]).exp_()
+        if off:
+            slope -= off
+        slope.scatter_add_(1, own[:, None], -keep * lam[:, None])
+        slope.scatter_add_(1, partner[:, None], -keep * (1 - lam)[:, None])
+        slope *= grad[:, None]
+        return slope, None, None, None, None
+
+
+def _smoothed(rows: torch.Tensor) -> bool:
+    """Unsmoothed rows of two mixed labels have two cells above 0."""
+    return rows.shape[1] > 2 and rows.numel() > 0 and bool((rows > 0).all())
+
+
+def _require_rows(targets: torch.Tensor, logits: torch.Tensor) -> None:
+    if targets.shape != logits.shape:
+        raise ValueError(
+            f"targets: expected dense rows {tuple(logits.shape)} as logits have, "
+            f"got {tuple(targets.shape)}"
+        )
+
+
+def _require_pairs(targets: Any, logits: torch.Tensor) -> Pairs:
+    if not isinstance(targets, (tuple, list)) or len(targets) != 3:
+        raise TypeError(
+            "targets: expected a tensor of dense rows or (own, partner, lam), "
+            f"got {type(targets).__name__}"
+        )
+    size = (logits.shape[0],)
+    if any(tuple(part.shape) != size for part in targets):
+        raise ValueError(
+            f"targets: expected own, partner and lam of shape {size}, "
+            f"got {[tuple(part.shape) for part in targets]}"
+        )
+    own, partner, lam = targets
+    return own, partner, lam

@@ -1,0 +1,134 @@
+"""Losses and accuracy for mixed targets, beside torch's own on dense rows."""
+
+import pytest
+from conftest import require
+
+torch = require("torch")
+
+from dali_mixup import Mixup  # noqa: E402
+from dali_mixup.losses import (  # noqa: E402
+    DoubleSmoothingWarning,
+    mixup_accuracy,
+    mixup_cross_entropy,
+)
+
+
+def example(size=16, num_classes=11, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(0)
+    logits = (3 * torch.randn(size, num_classes, generator=generator)).to(dtype)
+    labels = torch.randint(num_classes, (size,), generator=generator)
+    images = torch.zeros(size, 1, 2, 2, dtype=torch.uint8)
+    settings = {"num_classes": num_classes, "mode": "elem", "alpha": 1.0, "layout": "CHW"}
+    _, pairs = Mixup(**settings, targets="pairs")(images, labels)
+    _, soft = Mixup(**settings)(images, labels)
+    return logits.requires_grad_(), pairs, soft
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_pairs_cost_what_dense_rows_cost(smoothing, reduction):
+    logits, pairs, soft = example()
+    want = torch.nn.functional.cross_entropy(
+        logits, soft, label_smoothing=smoothing, reduction=reduction
+    )
+
+    got = mixup_cross_entropy(logits, pairs, smoothing, reduction)
+
+    torch.testing.assert_close(got, want, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_pairs_have_the_gradient_of_dense_rows(smoothing):
+    logits, pairs, soft = example()
+    weight = torch.rand(16)
+    (want,) = torch.autograd.grad(
+        (weight * mixup_cross_entropy(logits, soft, smoothing, "none")).sum(), logits
+    )
+
+    (got,) = torch.autograd.grad(
+        (weight * mixup_cross_entropy(logits, pairs, smoothing, "none")).sum(), logits
+    )
+
+    torch.testing.assert_close(got, want, rtol=1e-6, atol=1e-6)
+
+
+def test_a_pair_of_one_class_has_its_gradient_once():
+    logits = torch.randn(2, 4, dtype=torch.float64, requires_grad=True)
+    pairs = torch.tensor([1, 2]), torch.tensor([1, 0]), torch.tensor([0.3, 0.6]).double()
+
+    assert torch.autograd.gradcheck(lambda x: mixup_cross_entropy(x, pairs, 0.1), (logits,))
+
+
+def test_half_precision_logits_are_computed_in_float32():
+    logits, pairs, _ = example(dtype=torch.float16)
+
+    loss = mixup_cross_entropy(logits, pairs)
+    loss.backward()
+
+    assert loss.dtype == torch.float32
+    assert logits.grad.dtype == torch.float16
+
+
+def test_smoothing_twice_warns():
+    logits, _, soft = example()
+    smoothed = 0.9 * soft + 0.1 / 11
+
+    with pytest.warns(DoubleSmoothingWarning, match="give it to Mixup or to the loss, not to both"):
+        mixup_cross_entropy(logits, smoothed, 0.1)
+
+
+def test_two_mixed_classes_are_not_taken_for_smoothed():
+    logits, _, soft = example(num_classes=2)
+
+    assert mixup_cross_entropy(logits, soft, 0.1).isfinite()
+
+
+def test_accuracy_is_the_weight_of_the_predicted_classes():
+    logits = torch.eye(3)[[0, 1, 2, 0]]
+    pairs = (torch.tensor([0, 0, 1, 1]), torch.tensor([1, 1, 1, 0]), torch.full((4,), 0.75))
+
+    accuracy = mixup_accuracy(logits, pairs)
+
+    assert accuracy.item() == (0.75 + 0.25 + 0 + 0.25) / 4
+
+
+def test_accuracy_of_dense_rows_and_of_pairs_is_the_same():
+    logits, pairs, soft = example()
+
+    torch.testing.assert_close(mixup_accuracy(logits, pairs), mixup_accuracy(logits, soft))
+
+
+@pytest.mark.parametrize(
+    ("targets", "error", "message"),
+    [
+        (torch.zeros(16, 3), ValueError, r"dense rows \(16, 11\) as logits have, got \(16, 3\)"),
+        (torch.zeros(16), ValueError, r"dense rows \(16, 11\)"),
+        ((torch.zeros(16),) * 2, TypeError, r"dense rows or \(own, partner, lam\), got tuple"),
+        ((torch.zeros(4),) * 3, ValueError, r"own, partner and lam of shape \(16,\)"),
+        (None, TypeError, "got NoneType"),
+    ],
+)
+def test_other_targets_are_refused(targets, error, message):
+    with pytest.raises(error, match=message):
+        mixup_cross_entropy(example()[0], targets)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"label_smoothing": 1.0}, r"label_smoothing: expected a value in \[0, 1\)"),
+        ({"reduction": "max"}, "reduction: expected one of 'mean'"),
+    ],
+)
+def test_bad_settings_are_refused(settings, message):
+    logits, pairs, _ = example()
+
+    with pytest.raises(ValueError, match=message):
+        mixup_cross_entropy(logits, pairs, **settings)
+
+
+def test_logits_of_another_shape_are_refused():
+    _, pairs, _ = example()
+
+    with pytest.raises(ValueError, match=r"logits: expected shape \(B, num_classes\), got \(16,\)"):
+        mixup_cross_entropy(torch.zeros(16), pairs)
