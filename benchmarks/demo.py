@@ -27,7 +27,15 @@ def draw_sheet(images: Path, names: list[str], path: Path) -> None:
     pipe = image_pipeline(images, 16, SIZE, "cpu", num_threads=2, random_area=(0.5, 1.0))
     pipe.build()
     photos, labels = (output.as_array() for output in pipe.run())
-    mixup = Mixup(num_classes=len(names), alpha=1.0, cutmix_alpha=1.0, mode="elem")
+    mixup = Mixup(
+        num_classes=len(names),
+        alpha=1.0,
+        cutmix_alpha=1.0,
+        switch_prob=0.4,
+        mode="elem",
+        pairing="derangement",
+        seed=4,
+    )
     plan = mixup.plan(16, (SIZE, SIZE))
     mixed, _ = mixup(photos, labels, plan=plan)
     title = "mixup and CutMix: the own label with its weight left, the partner's right"
