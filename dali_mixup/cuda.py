@@ -48,9 +48,10 @@ def pinned(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.pin_memory()
 
 
-def is_capturing() -> bool:
-    """Whether torch's current stream is being captured into a CUDA graph."""
-    return torch.cuda.is_current_stream_capturing()
+def is_capturing(device: torch.device) -> bool:
+    """Whether torch's current stream of a device is being captured into a CUDA graph."""
+    with torch.cuda.device(device):
+        return torch.cuda.is_current_stream_capturing()
 
 
 def index_of(device: torch.device | str | int | None) -> int:

@@ -2,7 +2,7 @@
 
 torch allocates every output and the launch goes to torch's current stream of the images' device;
 nothing waits for anything: no upload (the plan travels with the launch) and no synchronisation.
-Labels on the GPU are checked there; a bad one makes its row NaN and is raised on the next batch.
+Labels on the GPU are checked there; a bad one makes its row NaN and is raised on a later batch.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def soft_labels(
 ) -> torch.Tensor:
     """:func:`dali_mixup.numpy_backend.soft_labels` for CUDA tensors.
 
-    A class id out of range makes its row NaN; :func:`check` raises it, and so does the next call.
+    A class id out of range makes its row NaN; :func:`check` raises it, and so does a later call.
     """
     _require_cuda(labels, "labels")
     report = _report(cuda.index_of(labels.device))
@@ -200,14 +200,17 @@ def warm_up(
 ) -> None:
     """Compile and load what :func:`mix` launches for such batches, so that no step waits for it.
 
-    Takes about 0.2 s; the same happens by itself when a kind of batch is first mixed.
+    The same happens by itself when a kind of batch is first mixed, but not while a CUDA graph is
+    captured.
     """
     images = torch.zeros(shape, dtype=dtype, device=device)
     labels = torch.zeros(shape[0], dtype=label_dtype, device=device)
-    mix(
-        images, labels, unmixed(shape[0]), output or OutputFormat(),
-        layout=layout, num_classes=num_classes, label_smoothing=0.0, targets="soft",
-    )  # fmt: skip
+    plan = unmixed(shape[0])
+    for by_value_or_pointer in (plan, DevicePlan(plan, device)):
+        mix(
+            images, labels, by_value_or_pointer, output or OutputFormat(),
+            layout=layout, num_classes=num_classes, label_smoothing=0.0, targets="soft",
+        )  # fmt: skip
     cuda.synchronize(device)
 
 
@@ -260,7 +263,7 @@ def _run(
     launch: Launch, batch: bytearray, plan: MixPlan | DevicePlan, device: torch.device
 ) -> None:
     if isinstance(plan, MixPlan):
-        if cuda.is_capturing():
+        if cuda.is_capturing(device):
             raise RuntimeError(
                 "plan: expected a DevicePlan while a CUDA graph is captured, got a MixPlan, which "
                 "would be frozen in the graph; give cupy_backend.DevicePlan(plan, device)"

@@ -9,7 +9,7 @@ import re
 import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import pytest
 import torch
 from specializations import DTYPES, specializations
 
-from dali_mixup import cuda
+from dali_mixup import cuda, cupy_backend
 from dali_mixup.kernel_source import read_kernel
 from dali_mixup.launch import COMPILE_OPTIONS, Launch
 
@@ -104,6 +104,8 @@ def take_the_gpus_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda, "DEVICE_TYPE", "cpu")
     monkeypatch.setattr(cuda, "run", run)
     monkeypatch.setattr(cuda, "pinned", torch.clone)
-    monkeypatch.setattr(cuda, "is_capturing", lambda: False)
+    monkeypatch.setattr(cuda, "is_capturing", lambda device: False)
     monkeypatch.setattr(cuda, "index_of", lambda device: 0)
     monkeypatch.setattr(cuda, "synchronize", lambda device: None)
+    # a real GPU's report must be memory that it can write
+    monkeypatch.setattr(cupy_backend, "_report", cache(cupy_backend._report.__wrapped__))

@@ -1,0 +1,110 @@
+"""Interleaved measurements, and what a recorded run says about itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Row = dict[str, Any]
+
+
+def interleaved(
+    methods: dict[str, Callable[[], float] | None],
+    *,
+    rounds: int,
+    warm_up: int,
+    unit: str,
+    bases: dict[str, str],
+) -> list[Row]:
+    """Measure each method once a round, so that what disturbs the machine meets all of them.
+
+    Parameters
+    ----------
+    methods
+        Each returns one measurement in `unit`; None is a method that is not installed.
+    rounds, warm_up
+        How many count, and how many go before and do not.
+    unit
+        Ends the names of the columns: ``median_<unit>``, ``iqr_<unit>``.
+    bases
+        Short names of methods to compare with: ``ratio_to_<name>`` is the median over the rounds of
+        a measurement over the base's of the same round.
+    """
+    there = {name: method for name, method in methods.items() if method is not None}
+    table = [[method() for method in there.values()] for _ in range(warm_up + rounds)]
+    samples = dict(zip(there, np.array(table[warm_up:]).T, strict=True))
+
+    columns = [f"median_{unit}", f"iqr_{unit}", *(f"ratio_to_{name}" for name in bases)]
+    rows = []
+    for name in methods:
+        values = [None] * len(columns)
+        if name in there:
+            low, middle, high = np.percentile(samples[name], (25, 50, 75))
+            ratios = [np.median(samples[name] / samples[base]) for base in bases.values()]
+            values = [round(float(value), 4) for value in (middle, high - low, *ratios)]
+        rows.append({"method": name} | dict(zip(columns, values, strict=True)))
+    return rows
+
+
+def show(title: str, rows: list[Row]) -> None:
+    columns = list(rows[0])[1:]
+    lines = [f"\n{title}", " " * 24 + "".join(f"{column:>20}" for column in columns)]
+    for row in rows:
+        method, *values = row.values()
+        cells = [f"{value:20.3f}" for value in values if value is not None]
+        lines.append(f"{method:24}" + ("".join(cells) or "not installed".rjust(20)))
+    print("\n".join(lines), flush=True)
+
+
+def record(
+    path: Path, *, cores: int, packages: tuple[str, ...], rows: list[Row], **hardware: str
+) -> None:
+    """Write the rows with the machine, the versions, the commit and the command."""
+    run = {
+        "machine": _cpu_model(),
+        "cores": cores,
+        **hardware,
+        "versions": {"python": platform.python_version()} | {p: _version(p) for p in packages},
+        "commit": _commit(),
+        "command": " ".join(["python", *sys.argv]),
+        "rows": rows,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(run, indent=2) + "\n")
+
+
+def _cpu_model() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def card() -> dict[str, str]:
+    """The GPU and its driver, for :func:`record`."""
+    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader", "--id=0"]
+    answer = subprocess.run(query, check=True, capture_output=True, text=True).stdout
+    return dict(zip(("card", "driver"), answer.strip().split(", "), strict=True))
+
+
+def _commit() -> str:
+    """What is checked out; COMMIT says it where the files came without their history."""
+    if "COMMIT" in os.environ:
+        return os.environ["COMMIT"]
+    describe = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
+    found = subprocess.run(describe, cwd=Path(__file__).parent, capture_output=True, text=True)
+    return found.stdout.strip() or "not committed"
