@@ -45,7 +45,7 @@ def _function(kernel: str, device_index: int) -> Function:
 
 def pinned(tensor: torch.Tensor) -> torch.Tensor:
     """A copy in memory that a GPU reads and writes by itself."""
-    return tensor.pin_memory()
+    return torch.empty_like(tensor, pin_memory=True).copy_(tensor)
 
 
 def is_capturing(device: torch.device) -> bool:

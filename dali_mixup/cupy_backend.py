@@ -38,7 +38,12 @@ from dali_mixup.launch import (
 )
 from dali_mixup.output import Conversion, OutputFormat
 from dali_mixup.plan import MixPlan, unmixed
-from dali_mixup.tensors import dtype_name, is_channels_last, keep_channels_last
+from dali_mixup.tensors import (
+    dtype_name,
+    is_channels_last,
+    keep_channels_last,
+    require_no_grad,
+)
 
 
 class DevicePlan:
@@ -121,9 +126,17 @@ def soft_labels(
     shape = (len(plan), form.num_classes)
     if out is None:
         out = torch.empty(shape, dtype=torch.float32, device=labels.device)
-    elif tuple(out.shape) != shape or out.dtype != torch.float32 or not out.is_contiguous():
-        raise ValueError(f"out: expected contiguous float32 {shape}, got {_describe(out)}")
+    elif (
+        tuple(out.shape) != shape
+        or out.dtype != torch.float32
+        or out.device != labels.device
+        or not out.is_contiguous()
+    ):
+        raise ValueError(
+            f"out: expected contiguous float32 {shape} on {labels.device}, got {_describe(out)}"
+        )
     labels = _as_the_kernel_reads(labels, ids=form.ids)
+    _require_apart(out, labels, "labels")
     arguments = LabelArguments(
         _LABEL_KIND[labels.dtype], labels.data_ptr(), out.data_ptr(), 0,
         report.expecting(form.num_classes), form.num_classes, label_smoothing,
@@ -195,7 +208,6 @@ def warm_up(
     *,
     layout: str = "HWC",
     num_classes: int,
-    label_dtype: torch.dtype = torch.int32,
     device: torch.device | str = "cuda",
 ) -> None:
     """Compile and load what :func:`mix` launches for such batches, so that no step waits for it.
@@ -204,7 +216,7 @@ def warm_up(
     captured.
     """
     images = torch.zeros(shape, dtype=dtype, device=device)
-    labels = torch.zeros(shape[0], dtype=label_dtype, device=device)
+    labels = torch.zeros(shape[0], dtype=torch.int32, device=device)
     plan = unmixed(shape[0])
     for by_value_or_pointer in (plan, DevicePlan(plan, device)):
         mix(
@@ -230,7 +242,7 @@ class _Report:
     def raise_if_bad(self) -> None:
         if self._row_and_id[0]:
             row, label = self._row_and_id.tolist()
-            self._row_and_id[:] = 0
+            self._row_and_id[0] = 0
             raise bad_label(row - 1, label, self._num_classes)
 
 
@@ -270,6 +282,8 @@ def _run(
             )
         if _by_pointer(plan):
             plan = DevicePlan(plan, device)
+    elif plan.samples.device != device:
+        raise ValueError(f"plan: expected on {device}, got on {plan.samples.device}")
     if isinstance(plan, DevicePlan):
         samples: NDArray[Any] = np.array([plan.samples.data_ptr()], np.uint64)
     else:
@@ -294,8 +308,6 @@ def _prepare(
     images: torch.Tensor, plan: MixPlan | DevicePlan, output: OutputFormat, layout: str
 ) -> tuple[torch.Tensor, Conversion]:
     """The images in memory that the kernel can read, and what is to be made of them."""
-    if images.requires_grad:
-        raise TypeError("images: expected a tensor without requires_grad; give images.detach()")
     interleaved = is_channels_last(images, layout)
     if interleaved:
         output = keep_channels_last(output)
@@ -324,9 +336,15 @@ def _checked_output(out: torch.Tensor, form: Conversion, images: torch.Tensor) -
             f"out: expected {form.out_dtype} {form.out_shape}, contiguous "
             f"{form.memory_layout}, on {images.device}, got {_describe(out)}"
         )
-    if out.untyped_storage().data_ptr() == images.untyped_storage().data_ptr():
-        raise ValueError("out: expected memory of its own, got memory that the images share")
+    _require_apart(memory, images, "images")
     return memory
+
+
+def _require_apart(out: torch.Tensor, source: torch.Tensor, name: str) -> None:
+    """Both are dense."""
+    first, second = sorted((out, source), key=torch.Tensor.data_ptr)
+    if second.data_ptr() < first.data_ptr() + first.nbytes:
+        raise ValueError(f"out: expected memory of its own, got memory that the {name} share")
 
 
 def _labels_for(
@@ -335,6 +353,7 @@ def _labels_for(
     """The labels on the images' device; those that come from the CPU are checked there."""
     if not isinstance(labels, torch.Tensor):
         raise TypeError(f"labels: expected a torch tensor, got {type(labels).__name__}")
+    require_no_grad(labels, "labels")
     ids = _label_form(labels, batch_size, num_classes).ids
     if targets == "pairs" and not ids:
         raise no_pairs(tuple(labels.shape))
@@ -343,7 +362,7 @@ def _labels_for(
             raise TypeError(f"labels: expected on {images.device} or the CPU, got {labels.device}")
         if ids:
             class_ids(labels.numpy(), num_classes)
-        labels = labels.to(images.device, non_blocking=True)
+        labels = cuda.pinned(labels).to(images.device, non_blocking=True)
     return _as_the_kernel_reads(labels, ids=ids)
 
 
@@ -363,6 +382,7 @@ def _require_cuda(tensor: Any, name: str) -> None:
     if not isinstance(tensor, torch.Tensor) or tensor.device.type != cuda.DEVICE_TYPE:
         got = f"{tensor.device}" if isinstance(tensor, torch.Tensor) else type(tensor).__name__
         raise TypeError(f"{name}: expected a torch tensor on a GPU, got {got}")
+    require_no_grad(tensor, name)
 
 
 def _describe(tensor: torch.Tensor) -> str:

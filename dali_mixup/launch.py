@@ -29,7 +29,7 @@ COMPILE_OPTIONS = (f"-DMIXUP_BATCH_BYTES={_BATCH.size}",)
 _ZEROS, _ONES = (0.0,) * 4, (1.0,) * 4
 _SIZE = {"uint8": 1, "float16": 2, "bfloat16": 2, "float32": 4}
 _MAX_GRID_Y = 65535
-_MAX_IMAGE_VALUES = 2**31 - 2**22
+_MAX_IMAGE_VALUES = 2**31 - 2**22  # the last tile's indices stay below 2^31
 
 
 class Launch(NamedTuple):
@@ -78,11 +78,11 @@ def image_launch(
     Raises
     ------
     ValueError
-        An image of 2^31 values or more.
+        An image of nearly 2^31 values or more, or one in more tiles than a grid has.
     """
     values = form.height * form.width * form.channels
     if values > _MAX_IMAGE_VALUES:
-        raise ValueError(f"images: expected less than 2^31 values an image, got {values}")
+        raise ValueError(f"images: expected at most {_MAX_IMAGE_VALUES} values each, got {values}")
     flat = form.in_layout == form.memory_layout == "HWC"
     channels, period = (1, form.channels) if flat else (form.channels, 1)
     in_layout, out_layout = ("CHW", "CHW") if flat else (form.in_layout, form.memory_layout)

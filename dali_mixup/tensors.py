@@ -29,3 +29,9 @@ def is_channels_last(images: torch.Tensor, layout: str) -> bool:
 def keep_channels_last(output: OutputFormat) -> OutputFormat:
     """The output of images that lie so, where nothing else is asked for."""
     return output if output.layout else replace(output, channels_last=True)
+
+
+def require_no_grad(tensor: torch.Tensor, name: str) -> None:
+    """Raise TypeError for a tensor that wants a gradient: mixing has none."""
+    if tensor.requires_grad:
+        raise TypeError(f"{name}: expected a tensor without requires_grad; give {name}.detach()")

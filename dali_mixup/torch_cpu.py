@@ -12,7 +12,7 @@ from dali_mixup import numpy_backend
 from dali_mixup.memory import Recycler
 from dali_mixup.output import BFLOAT16, OutputFormat
 from dali_mixup.plan import MixPlan
-from dali_mixup.tensors import is_channels_last, keep_channels_last
+from dali_mixup.tensors import is_channels_last, keep_channels_last, require_no_grad
 
 _memory = Recycler()
 
@@ -49,8 +49,7 @@ def _as_numpy(tensor: torch.Tensor, name: str) -> NDArray[Any]:
     if not isinstance(tensor, torch.Tensor) or tensor.device.type != "cpu":
         got = f"{tensor.device}" if isinstance(tensor, torch.Tensor) else type(tensor).__name__
         raise TypeError(f"{name}: expected a torch tensor on the CPU, got {got}")
-    if tensor.requires_grad:
-        raise TypeError(f"{name}: expected a tensor without requires_grad; give {name}.detach()")
+    require_no_grad(tensor, name)
     if tensor.dtype == torch.bfloat16:
         return tensor.view(torch.int16).numpy().view(BFLOAT16)
     return tensor.numpy()

@@ -92,11 +92,12 @@ __device__ __forceinline__ Word two_bfloat16s(float low, float high) {
 constexpr Word TWO_TO_23 = 0x4b000000;  // as float32; its last bits count ones
 
 // Element e of packed elements, exactly. A byte becomes the last bits of 2^23 and 2^23 is taken off:
-// PRMT and FADD run at several times the rate of an integer conversion.
+// PRMT and FADD run at several times the rate of an integer conversion. PRMT takes one immediate,
+// which has to be the selector: 2^23, first, then stays in a register.
 template <int DTYPE>
 __device__ __forceinline__ float unpack(const Word* words, int e) {
   if constexpr (DTYPE == UINT8)
-    return __fsub_rn(__uint_as_float(__byte_perm(words[e / 4], TWO_TO_23, 0x7540 | e % 4)),
+    return __fsub_rn(__uint_as_float(__byte_perm(TWO_TO_23, words[e / 4], 0x3004 | e % 4)),
                      __uint_as_float(TWO_TO_23));
   else if constexpr (DTYPE == FLOAT16)
     return half_to_float(words[e / 2] >> 16 * (e % 2) & 0xffff);
@@ -161,7 +162,7 @@ __device__ __forceinline__ void load(const Byte* from, Word* words) {
   }
 }
 
-// Stores stream past the L2 cache, which is kept for inputs: every image is read twice.
+// What is stored leaves the L2 cache first, which is wanted for inputs: every image is read twice.
 template <int BYTES, int ACCESS>
 __device__ __forceinline__ void store(Byte* to, const Word* words) {
 #pragma unroll
@@ -207,6 +208,11 @@ struct Chunk {
 
   __device__ static __forceinline__ int element(int pixel, int channel) {
     return LAYOUT == HWC ? pixel * CHANNELS + channel : pixel;
+  }
+
+  __device__ static __forceinline__ float value(const Word (&words)[RUNS][WORDS], int pixel,
+                                                int channel) {
+    return unpack<DTYPE>(words[run(channel)], element(pixel, channel));
   }
 };
 
@@ -286,7 +292,7 @@ __device__ __forceinline__ Word inside(const Sample& sample, int start, int widt
 }
 
 // Grid: x a sample, so that an image and its partner are in flight together and the second read of
-// each finds it in the L2 cache; y a tile of UNROLL * BLOCK * PIXELS pixels, and a last one for the
+// each finds it in the L2 cache; y a tile of UNROLL * BLOCK * PIXELS pixels, before them one for the
 // target where there are labels. Neighbouring threads take neighbouring chunks.
 //
 // HWC to HWC needs no transposition: it is launched as one plane of width * PERIOD elements, whose
@@ -304,12 +310,14 @@ __global__ void __launch_bounds__(BLOCK)
 
   const int i = blockIdx.x;
   const Sample sample = plan.samples[i];
-  if (batch.label_form != NO_LABELS && blockIdx.y == gridDim.y - 1) {
+  const int target_tiles = batch.label_form != NO_LABELS;
+  if (blockIdx.y < target_tiles) {
     write_target(batch, sample, i);
     return;
   }
   const int width = batch.width * PERIOD, plane = batch.height * width;
-  const int first = (blockIdx.y * UNROLL * BLOCK + threadIdx.x) * PIXELS;
+  const int tile = blockIdx.y - target_tiles;
+  const int first = (tile * UNROLL * BLOCK + threadIdx.x) * PIXELS;
   if (first >= plane) return;
 
   const Int64 image = Int64(plane) * CHANNELS;
@@ -353,18 +361,30 @@ __global__ void __launch_bounds__(BLOCK)
   for (int u = 0; u < UNROLL; ++u) {
     const int start = first + u * BLOCK * PIXELS;
     if (start >= plane) break;
+    float mixed[PIXELS][CHANNELS];
+    if (selects) {
+#pragma unroll
+      for (int p = 0; p < PIXELS; ++p)
+#pragma unroll
+        for (int c = 0; c < CHANNELS; ++c)
+          mixed[p][c] = partners[u] >> p & 1 ? From::value(partner[u], p, c)
+                                             : From::value(own[u], p, c);
+    } else {
+#pragma unroll
+      for (int p = 0; p < PIXELS; ++p)
+#pragma unroll
+        for (int c = 0; c < CHANNELS; ++c)
+          mixed[p][c] = mix_values(From::value(own[u], p, c), From::value(partner[u], p, c), lam,
+                                   rest);
+    }
     float values[To::RUNS][To::LENGTH];
 #pragma unroll
     for (int p = 0; p < PIXELS; ++p) {
 #pragma unroll
       for (int c = 0; c < CHANNELS; ++c) {
-        const float a = unpack<IN>(own[u][From::run(c)], From::element(p, c));
-        const float b = unpack<IN>(partner[u][From::run(c)], From::element(p, c));
-        const float mixed =
-            selects ? (partners[u] >> p & 1 ? b : a) : mix_values(a, b, lam, rest);
         const int v = PERIOD > 1 ? p % PERIOD : c;
         values[To::run(c)][To::element(p, c)] =
-            __fmul_rn(__fsub_rn(mixed, mean[v]), inverse_std[v]);
+            __fmul_rn(__fsub_rn(mixed[p][c], mean[v]), inverse_std[v]);
       }
     }
 #pragma unroll

@@ -421,7 +421,7 @@ def test_what_was_warmed_up_compiles_nothing_more(monkeypatch):
     images, labels = batch(8)
     there, plan = on_gpu(images, labels), mixed_plan(8, 16, 16)
 
-    warm_up(images.shape, output=HALF, num_classes=NUM_CLASSES, label_dtype=torch.int64, device=GPU)
+    warm_up(images.shape, output=HALF, num_classes=NUM_CLASSES, device=GPU)
 
     assert len(compiled) == 1
     assert_mixed(mix(*there, plan, HALF, **SETTINGS), images, labels, plan)
