@@ -140,6 +140,14 @@ class BatchMixer:
         self.epoch, self.step = read_position(state, self.mixup, strict=strict)
 
 
+def _length(loader: Any) -> int:
+    """0 where the loader does not say."""
+    try:
+        return len(loader)
+    except TypeError:
+        return 0
+
+
 def _epoch_is_over(source: Any) -> bool:
     """Whether a DALI iterator has handed out the last batch of its epoch.
 
@@ -180,8 +188,9 @@ class MixupLoader:
 
     Takes what hands out ``[dict, ...]`` (DALI's iterators), ``dict``, ``(images, labels)`` or
     ``[images, labels]`` and gives back the same form in fresh containers. ``len``, ``reset``,
-    ``size``, ``batch_size`` and all else are the loader's own. An epoch ends when the loader does;
-    a pass that is left half-way counts on in the same epoch.
+    ``size``, ``batch_size`` and all else are the loader's own. An epoch ends when the loader does,
+    or, for consumers that count batches, with the pass that follows ``len(loader)`` of them; a pass
+    that is left half-way counts on in the same epoch.
 
     Parameters
     ----------
@@ -223,6 +232,8 @@ class MixupLoader:
             self.loader.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[Any]:
+        if 0 < _length(self.loader) <= self.mixer.step:
+            self.mixer.set_epoch(self.mixer.epoch + 1)
         return _Pass(self, iter(self.loader))
 
     def __next__(self) -> Any:

@@ -73,6 +73,8 @@ def image_pipeline(
     Returns
     -------
     nvidia.dali.Pipeline
+        Every epoch reads every file of the shard once; a last batch that is short is filled with
+        copies of its last sample, which ``last_batch_policy=LastBatchPolicy.PARTIAL`` leaves out.
         Outputs: images, uint8 (image_size, image_size, 3) RGB on `device`, and labels, int32 (1,)
         on the CPU. Its reader is named "Reader", for the iterator's ``reader_name``.
 
@@ -167,6 +169,7 @@ def _pipeline(
             random_shuffle=shuffle,
             shard_id=shard_id,
             num_shards=num_shards,
+            pad_last_batch=True,
         )
         return images_from(encoded), labels
 

@@ -310,13 +310,12 @@ __global__ void __launch_bounds__(BLOCK)
 
   const int i = blockIdx.x;
   const Sample sample = plan.samples[i];
-  const int target_tiles = batch.label_form != NO_LABELS;
-  if (blockIdx.y < target_tiles) {
+  int tile = blockIdx.y;
+  if (batch.label_form != NO_LABELS && tile-- == 0) {
     write_target(batch, sample, i);
     return;
   }
   const int width = batch.width * PERIOD, plane = batch.height * width;
-  const int tile = blockIdx.y - target_tiles;
   const int first = (tile * UNROLL * BLOCK + threadIdx.x) * PIXELS;
   if (first >= plane) return;
 
