@@ -33,7 +33,7 @@ lint: .venv/ready
 	$(PYTHON) -m venv .venv
 	$(FULL)/pip install --quiet --disable-pip-version-check -c .ci/cpu-constraints.txt \
 		--editable '.[cpu,demo,test]' cupy-cuda12x nvidia-cuda-nvrtc-cu12 nvidia-cuda-runtime-cu12 \
-		nvidia-cuda-nvdisasm
+		nvidia-cuda-nvdisasm lightning
 	touch $@
 
 # --no-deps: they ask for a torch that brings gigabytes of CUDA along, and to mix need nothing more.
