@@ -96,7 +96,7 @@ def image_launch(
         or out_alignment % _access(pixels * out_size * (channels if out_layout == "HWC" else 1))
     ):
         pixels //= 2
-    unroll = (4 if in_size < 4 else 2) if flat else 1
+    unroll = flat_unroll(in_size, period) if flat else 1
     tiles = -(-plane // (unroll * BLOCK * pixels)) + with_labels
     if tiles > _MAX_GRID_Y:
         raise ValueError(
@@ -108,6 +108,11 @@ def image_launch(
         channels, period, pixels, unroll, _plan_type(form.batch, by_pointer),
     )  # fmt: skip
     return Launch(kernel, (form.batch, tiles))
+
+
+def flat_unroll(in_size: int, period: int) -> int:
+    """Chunks a thread of HWC to HWC: as many as the compiler holds without spilling."""
+    return 4 if in_size < 4 and period < 4 else 2
 
 
 @lru_cache(maxsize=64)

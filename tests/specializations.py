@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dali_mixup.launch import kernel_name
+from dali_mixup.launch import flat_unroll, kernel_name
 
 DTYPES = ("uint8", "float16", "bfloat16", "float32")
 SIZE = {"uint8": 1, "float16": 2, "bfloat16": 2, "float32": 4}
@@ -29,8 +29,8 @@ def specializations(plan: str, in_dtypes: tuple[str, ...] = DTYPES) -> Iterator[
                     yield kernel_name(
                         in_dtype, in_layout, out_dtype, out_layout, channels, 1, pixels, 1, plan
                     )
-            unroll = 4 if SIZE[in_dtype] < 4 else 2
             for period in (1, 3, 4):
+                unroll = flat_unroll(SIZE[in_dtype], period)
                 yield kernel_name(
                     in_dtype, "CHW", out_dtype, "CHW", 1, period, pixels, unroll, plan
                 )
