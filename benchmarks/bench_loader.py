@@ -62,14 +62,16 @@ def main() -> None:
 
 
 def every_loader(root: str) -> dict[str, Batches | None]:
-    images = partial(image_pipeline, root, BATCH, SIDE, device="cpu", num_threads=THREADS)
+    images = partial(
+        image_pipeline, root, BATCH, SIDE, "cpu", num_threads=THREADS, output_layout="CHW"
+    )
     output = OutputFormat(dtype="float32", layout="CHW", mean=MEAN, std=STD)
     mixup = Mixup(num_classes=NUM_CLASSES, alpha=1.0, output=output)
     disabled = replace(mixup)
     disabled.enabled = False
     return {
         PLAIN: DALIClassificationIterator(normalised_in_dali(root)),
-        "DALI, uint8 HWC": DALIClassificationIterator(images()),
+        "DALI, uint8 CHW": DALIClassificationIterator(images()),
         "dali-mixup, class swapped": MixupClassificationIterator(
             normalised_in_dali(root), mixup=replace(mixup, output=None)
         ),

@@ -1,8 +1,8 @@
 """The reference: what mixup is, in plain numpy. Every other backend equals it in every bit.
 
 All arithmetic is float32, each operation rounded once, in the order in which it stands here.
-Images are worked through one after the other, so that a batch passes through memory once and what
-is in between stays in the cache: two float32 images, whatever the size of the batch.
+Images are worked through one after the other, in planes where they lie so: a batch passes through
+memory once, and what is in between, two float32 images at most, stays in the cache.
 """
 
 from __future__ import annotations
@@ -71,22 +71,25 @@ def blend(
     source = images if form.in_layout == "HWC" else images.transpose(0, 2, 3, 1)
     target = out if form.out_layout == "HWC" else out.transpose(0, 2, 3, 1)
     straight = form.out_dtype == "float32" and form.in_layout == form.memory_layout
-    scratch = np.empty((2, *images.shape[1:]), np.float32)
-    mixed, partner_share = scratch if form.in_layout == "HWC" else scratch.transpose(0, 2, 3, 1)
+    depth = 1 if form.in_layout == "CHW" else form.channels
+    pieces = [slice(first, first + depth) for first in range(0, form.channels, depth)]
+    mixed, partner_share = np.empty((2, form.height, form.width, depth), np.float32)
     if form.mean is not None and form.inverse_std is not None:
         mean, inverse_std = _as_row(form.mean, form), _as_row(form.inverse_std, form)
 
     with np.errstate(all="ignore"):
         for i, partner in enumerate(plan.partner):
-            own, other, to = source[i], source[partner], target[i]
-            work = to if straight else mixed
             box = None if plan.box is None else plan.box[i]
-            _mix(own, other, plan.lam[i], box, work, partner_share)
-            if form.mean is not None:
-                np.subtract(work, mean, out=work)
-                np.multiply(work, inverse_std, out=work)
-            if not straight:
-                _store(work, to)
+            for piece in pieces:
+                own, other = source[i, ..., piece], source[partner, ..., piece]
+                to = target[i, ..., piece]
+                work = to if straight else mixed
+                _mix(own, other, plan.lam[i], box, work, partner_share)
+                if form.mean is not None:
+                    np.subtract(work, mean[:, piece], out=work)
+                    np.multiply(work, inverse_std[:, piece], out=work)
+                if not straight:
+                    _store(work, to)
     return out
 
 

@@ -40,6 +40,7 @@ def image_pipeline(
     random_aspect_ratio: tuple[float, float] = (3 / 4, 4 / 3),
     mirror_probability: float = 0.5,
     randaugment: tuple[int, int] | None = None,
+    output_layout: str = "HWC",
     **pipeline_options: Any,
 ) -> Pipeline:
     """A training pipeline: random crop, resize, mirror and, if wanted, RandAugment.
@@ -66,6 +67,8 @@ def image_pipeline(
     mirror_probability : float in [0, 1]
     randaugment : (n, m), optional
         RandAugment with n operations of magnitude m, in 0..30.
+    output_layout : {"HWC", "CHW"}
+        "CHW" is the faster one on a CPU, where DALI transposes for less than mixing does.
     **pipeline_options
         More for ``nvidia.dali.Pipeline``, such as ``enable_checkpointing`` or
         ``prefetch_queue_depth``.
@@ -75,8 +78,8 @@ def image_pipeline(
     nvidia.dali.Pipeline
         Every epoch reads every file of the shard once; a last batch that is short is filled with
         copies of its last sample, which ``last_batch_policy=LastBatchPolicy.PARTIAL`` leaves out.
-        Outputs: images, uint8 (image_size, image_size, 3) RGB on `device`, and labels, int32 (1,)
-        on the CPU. Its reader is named "Reader", for the iterator's ``reader_name``.
+        Outputs: images, uint8 RGB of `image_size` x `image_size` pixels on `device`, and labels,
+        int32 (1,) on the CPU. Its reader is named "Reader", for the iterator's ``reader_name``.
 
     Raises
     ------
@@ -84,6 +87,7 @@ def image_pipeline(
         No such folder; an unknown device.
     """
 
+    require_choice("output_layout", output_layout, ("HWC", "CHW"), optional=False)
     if randaugment is not None:
         n, m = randaugment
         require_int("randaugment's n", n, least=1)
@@ -100,10 +104,14 @@ def image_pipeline(
             num_attempts=100,
         )
         images = fn.resize(images, size=(image_size, image_size), antialias=True)
-        images = fn.flip(images, horizontal=fn.random.coin_flip(probability=mirror_probability))
         if randaugment is not None:
             images = rand_augment(images, n=n, m=m, shape=(image_size, image_size))
-        return images
+        return fn.crop_mirror_normalize(
+            images,
+            dtype=types.UINT8,
+            output_layout=output_layout,
+            mirror=fn.random.coin_flip(probability=mirror_probability),
+        )
 
     return _pipeline(
         root, device, augment, shuffle=True, shard_id=shard_id, num_shards=num_shards,
