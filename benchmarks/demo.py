@@ -56,7 +56,7 @@ def show_a_batch(images: Path, classes: int) -> None:
 def images_per_second(images: Path, classes: int) -> dict[str, float]:
     """Of the whole loader, in turns, so that both meet the same machine."""
     mixup = Mixup(num_classes=classes, output=NORMALISED)
-    pipe = image_pipeline(images, 32, SIZE, "cpu", num_threads=2)
+    pipe = image_pipeline(images, 32, SIZE, "cpu", num_threads=2, output_layout="CHW")
     loader = MixupClassificationIterator(pipe, reader_name="Reader", auto_reset=True, mixup=mixup)
     seconds = {True: 0.0, False: 0.0}
     seen = {True: 0, False: 0}
