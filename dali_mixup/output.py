@@ -178,6 +178,7 @@ def _per_channel(name: str, value: Any) -> float | tuple[float, ...] | None:
         raise TypeError(f"{name}: expected a number or one number per channel, got {value!r}")
     if not np.isfinite(array).all():
         raise ValueError(f"{name}: expected finite values, got {value!r}")
+    array = array + 0.0  # formats that are equal mean the same: no -0.0
     return float(array) if array.ndim == 0 else tuple(float(v) for v in array)
 
 

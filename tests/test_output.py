@@ -48,6 +48,13 @@ def test_mean_or_std_alone_leaves_zero_or_one_in_the_others_place():
     assert (std.mean, std.inverse_std) == ((0, 0, 0), (0.25, 0.25, 0.25))
 
 
+def test_equal_formats_give_equal_bits():
+    positive = OutputFormat(dtype="float32", mean=0.0).resolve((1, 3, 2, 2), "uint8", "CHW")
+    negative = OutputFormat(dtype="float32", mean=(-0.0,) * 3).resolve((1, 3, 2, 2), "uint8", "CHW")
+
+    assert np.signbit([*positive.mean, *negative.mean]).tolist() == [False] * 6
+
+
 @pytest.mark.parametrize(
     ("shape", "layout"),
     [
