@@ -51,6 +51,11 @@ class _MixesWhatIsDelivered:
                 plan_key=plan_key,
                 off_after_epoch=off_after_epoch,
             )
+        elif data_key or label_key or plan_key or off_after_epoch is not None:
+            raise TypeError(
+                "data_key, label_key, plan_key, off_after_epoch: expected a mixup beside them, "
+                "got mixup=None"
+            )
         super().__init__(*args, **kwargs)
         if self.mixer is not None:
             self.mixer.keys(self.output_map)

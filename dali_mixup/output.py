@@ -140,6 +140,11 @@ class OutputFormat:
         if self.normalizes:
             mean = _broadcast("mean", self.mean, 0.0, channels)
             std = _broadcast("std", self.std, 1.0, channels)
+            if dtype == "uint8" and max(std) < 1:
+                raise ValueError(
+                    f"std: expected the units of the pixels, 0 to 255, got {self.std}; "
+                    "multiply mean and std by 255"
+                )
             inverse_std = tuple(float(np.float32(1) / np.float32(s)) for s in std)
         out_layout = self.layout or ("CHW" if self.channels_last else layout)
         return Conversion(

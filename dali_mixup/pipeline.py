@@ -10,7 +10,7 @@ import os
 from typing import Any
 
 try:
-    from nvidia.dali import Pipeline, fn, pipeline_def, types
+    from nvidia.dali import Pipeline, backend, fn, pipeline_def, types
     from nvidia.dali.auto_aug.rand_augment import rand_augment
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
@@ -84,7 +84,7 @@ def image_pipeline(
     Raises
     ------
     FileNotFoundError, ValueError
-        No such folder; an unknown device.
+        No such folder; an unknown device, or a GPU that is not there.
     """
 
     require_choice("output_layout", output_layout, ("HWC", "CHW"), optional=False)
@@ -165,6 +165,8 @@ def _pipeline(
     **options: Any,
 ) -> Pipeline:
     require_choice("device", device, DEVICES, optional=False)
+    if device == "gpu" and backend.GetCUDADeviceCount() == 0:  # type: ignore[attr-defined]
+        raise ValueError("device: expected 'cpu' on a machine without a GPU, got 'gpu'")
     folder = os.fspath(root)
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"root: expected a folder with one folder a class, got {folder!r}")

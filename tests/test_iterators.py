@@ -734,6 +734,12 @@ def test_the_wrapper_takes_the_outputs_in_the_order_of_the_map(photos):
 # What is refused.
 
 
+@pytest.mark.parametrize("setting", [{"plan_key": "plan"}, {"off_after_epoch": 0}])
+def test_settings_of_mixing_without_a_mixup_are_refused(photos, setting):
+    with pytest.raises(TypeError, match="expected a mixup beside them, got mixup=None"):
+        dali_mixup.MixupClassificationIterator(photos(), reader_name="Reader", **setting)
+
+
 @pytest.mark.parametrize("mixup", [Mixup, 0.2, "mixup"])
 def test_the_mixup_has_to_be_one(photos, mixup):
     with pytest.raises(TypeError, match="mixup: expected a Mixup, got "):

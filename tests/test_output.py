@@ -48,6 +48,15 @@ def test_mean_or_std_alone_leaves_zero_or_one_in_the_others_place():
     assert (std.mean, std.inverse_std) == ((0, 0, 0), (0.25, 0.25, 0.25))
 
 
+def test_mean_and_std_of_pixels_from_0_to_1_are_refused_for_bytes():
+    imagenet = OutputFormat(dtype="float32", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+    with pytest.raises(ValueError, match="std: expected the units of the pixels, 0 to 255, got"):
+        imagenet.resolve((2, 8, 8, 3), "uint8", "HWC")
+
+    assert imagenet.resolve((2, 8, 8, 3), "float32", "HWC").mean[0] == np.float32(0.485)
+
+
 def test_equal_formats_give_equal_bits():
     positive = OutputFormat(dtype="float32", mean=0.0).resolve((1, 3, 2, 2), "uint8", "CHW")
     negative = OutputFormat(dtype="float32", mean=(-0.0,) * 3).resolve((1, 3, 2, 2), "uint8", "CHW")

@@ -273,3 +273,12 @@ def test_what_is_missing_is_named_with_what_to_install(monkeypatch, missing):
 
     assert f"{missing!r} is missing: pip install 'dali-mixup[cuda12]'" in str(raised.value)
     assert raised.value.name == missing
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gpu_that_is_not_there_is_named(pipelines, kind, monkeypatch):
+    backend = import_module("nvidia.dali.backend")
+    monkeypatch.setattr(backend, "GetCUDADeviceCount", lambda: 0)
+
+    with pytest.raises(ValueError, match="expected 'cpu' on a machine without a GPU, got 'gpu'"):
+        pipelines(kind, device="gpu")
