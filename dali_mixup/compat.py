@@ -77,7 +77,30 @@ class TimmMixup:
         return self.mixup(x, target)
 
 
-class TorchvisionMixUp:
+class _Torchvision:
+    _alpha: str
+
+    def __init__(
+        self,
+        *,
+        alpha: float = 1.0,
+        num_classes: int | None = None,
+        labels_getter: str = "default",
+        **settings: Any,
+    ) -> None:
+        _refuse("labels_getter", labels_getter, "default", "give (images, labels)")
+        if num_classes is None:
+            raise ValueError(
+                "num_classes: expected an int, got None; dense labels have as many columns"
+            )
+        alphas: dict[str, Any] = {"alpha": 0.0, self._alpha: alpha}
+        self.mixup = Mixup(num_classes=num_classes, pairing="roll", **alphas, **settings)
+
+    def __call__(self, images: Any, labels: Any) -> tuple[Any, Any]:
+        return self.mixup(images, labels)
+
+
+class TorchvisionMixUp(_Torchvision):
     """``torchvision.transforms.v2.MixUp``: the partner is the sample before.
 
     Parameters
@@ -91,37 +114,13 @@ class TorchvisionMixUp:
         More for :class:`Mixup`.
     """
 
-    def __init__(
-        self,
-        *,
-        alpha: float = 1.0,
-        num_classes: int | None = None,
-        labels_getter: str = "default",
-        **settings: Any,
-    ) -> None:
-        self.mixup = _torchvision(num_classes, labels_getter, alpha=alpha, **settings)
-
-    def __call__(self, images: Any, labels: Any) -> tuple[Any, Any]:
-        return self.mixup(images, labels)
+    _alpha = "alpha"
 
 
-class TorchvisionCutMix:
+class TorchvisionCutMix(_Torchvision):
     """``torchvision.transforms.v2.CutMix``; parameters as :class:`TorchvisionMixUp`."""
 
-    def __init__(
-        self,
-        *,
-        alpha: float = 1.0,
-        num_classes: int | None = None,
-        labels_getter: str = "default",
-        **settings: Any,
-    ) -> None:
-        self.mixup = _torchvision(
-            num_classes, labels_getter, alpha=0.0, cutmix_alpha=alpha, **settings
-        )
-
-    def __call__(self, images: Any, labels: Any) -> tuple[Any, Any]:
-        return self.mixup(images, labels)
+    _alpha = "cutmix_alpha"
 
 
 class MixUpWrapper(MixupLoader):
@@ -141,15 +140,6 @@ class MixUpWrapper(MixupLoader):
         self, alpha: float, dataloader: Iterable[Any], *, num_classes: int, **settings: Any
     ) -> None:
         super().__init__(dataloader, Mixup(num_classes=num_classes, alpha=alpha, **settings))
-
-
-def _torchvision(num_classes: int | None, labels_getter: str, **settings: Any) -> Mixup:
-    _refuse("labels_getter", labels_getter, "default", "give (images, labels)")
-    if num_classes is None:
-        raise ValueError(
-            "num_classes: expected an int, got None; dense labels have as many columns"
-        )
-    return Mixup(num_classes=num_classes, pairing="roll", **settings)
 
 
 def _refuse(name: str, value: Any, only: Any, instead: str) -> None:

@@ -1,6 +1,6 @@
 """DALI pipelines for image folders: decode and geometric augmentation, uint8 out.
 
-They know nothing of mixup. Pixels leave as uint8 HWC, four times fewer bytes than float32; whoever
+They know nothing of mixup. Pixels leave as uint8, four times fewer bytes than float32; whoever
 mixes them normalises, casts and lays them out in the same pass.
 """
 

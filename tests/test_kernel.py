@@ -193,6 +193,17 @@ def test_every_specialisation_equals_the_reference_in_every_bit(dtype):
     assert met == set(specializations("PlanByPointer", (dtype,)))
 
 
+def run_labels(plan: MixPlan, arguments: LabelArguments) -> None:
+    samples = plan_parameters(plan)
+    launch = label_launch(len(plan), by_pointer=True)
+    all_kernels().run(
+        launch.kernel,
+        launch.grid,
+        bytes(batch_parameters(None, 0, 0, arguments)),
+        np.array([samples.ctypes.data], np.uint64),
+    )
+
+
 @pytest.mark.parametrize(
     ("kind", "dtype"), [(INT32_IDS, "i4"), (INT64_IDS, "i8"), (DENSE_ROWS, "f4")]
 )
@@ -207,15 +218,8 @@ def test_labels_stay_inside_their_memory(kind, dtype, num_classes):
     arguments = LabelArguments(
         kind, source.address, target.address, 0, 0, num_classes, label_smoothing=0.1
     )
-    samples = plan_parameters(plan)
-    launch = label_launch(5, by_pointer=True)
 
-    all_kernels().run(
-        launch.kernel,
-        launch.grid,
-        bytes(batch_parameters(None, 0, 0, arguments)),
-        np.array([samples.ctypes.data], np.uint64),
-    )
+    run_labels(plan, arguments)
 
     source.open()
     target.open()
@@ -232,15 +236,8 @@ def test_a_bad_class_id_makes_nan_rows_and_a_report_and_writes_nowhere_else(bad)
     arguments = LabelArguments(
         INT64_IDS, labels.ctypes.data, target.address, 0, report.address, num_classes=7
     )
-    samples = plan_parameters(plan)
-    launch = label_launch(4, by_pointer=True)
 
-    all_kernels().run(
-        launch.kernel,
-        launch.grid,
-        bytes(batch_parameters(None, 0, 0, arguments)),
-        np.array([samples.ctypes.data], np.uint64),
-    )
+    run_labels(plan, arguments)
 
     target.open()
     report.open()
