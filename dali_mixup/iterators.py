@@ -16,6 +16,7 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
+from dali_mixup.advice import MixupWarning, advise_augmentation
 from dali_mixup.loader import BatchMixer, require_restored
 from dali_mixup.mixup import Mixup
 from dali_mixup.state import differences
@@ -31,6 +32,7 @@ class _MixesWhatIsDelivered:
     """
 
     output_map: list[str]
+    _pipes: list[Any]
 
     def __init__(
         self,
@@ -59,6 +61,7 @@ class _MixesWhatIsDelivered:
         super().__init__(*args, **kwargs)
         if self.mixer is not None:
             self.mixer.keys(self.output_map)
+            advise_augmentation(self.mixer.mixup.alpha, self._pipes, stacklevel=2)
 
     def __next__(self) -> list[dict[str, Any]]:
         if self.mixer is None:
@@ -120,7 +123,9 @@ class _MixesWhatIsDelivered:
         self.mixer.load_state_dict(saved, strict=False)
         if found := differences(saved["mixup"], self.mixer.mixup):
             warnings.warn(
-                f"the checkpoint is of a run with other settings: {'; '.join(found)}", stacklevel=2
+                f"the checkpoint is of a run with other settings: {'; '.join(found)}",
+                MixupWarning,
+                stacklevel=2,
             )
 
 
@@ -146,6 +151,13 @@ class MixupGenericIterator(_MixesWhatIsDelivered, DALIGenericIterator):  # type:
     ------
     TypeError, ValueError
         `mixup` is not a :class:`Mixup`, or a key is not an output.
+
+    Warns
+    -----
+    UnderfittingWarning
+        An alpha above 0.5 behind an :func:`image_pipeline` with RandAugment.
+    NumClassesWarning
+        After the first epoch: its class ids stay far below ``num_classes``.
     """
 
 

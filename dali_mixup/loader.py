@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from typing import Any
 
+from dali_mixup.advice import LabelsSeen, advise_augmentation
 from dali_mixup.checks import require_int
 from dali_mixup.mixup import Mixup
 from dali_mixup.plan import MixPlan
@@ -48,6 +49,7 @@ class BatchMixer:
         self.off_after_epoch = off_after_epoch
         self.epoch = 0
         self.step = 0
+        self._labels_seen: LabelsSeen | None = LabelsSeen()
 
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch the next batch is of; a new one starts at step 0."""
@@ -65,13 +67,19 @@ class BatchMixer:
             batch = fetch()
         except StopIteration:
             if self.step:
-                self.epoch, self.step = self.epoch + 1, 0
+                self._end_epoch()
             raise
         mixed = self._mix(batch, getattr(source, "output_map", None))
         self.step += 1
         if _epoch_is_over(source):
-            self.epoch, self.step = self.epoch + 1, 0
+            self._end_epoch()
         return mixed
+
+    def _end_epoch(self) -> None:
+        self.epoch, self.step = self.epoch + 1, 0
+        if self._labels_seen is not None:
+            self._labels_seen.advise(self.mixup.num_classes, stacklevel=4)
+            self._labels_seen = None
 
     def _mix(self, batch: Any, output_map: Sequence[str] | None) -> Any:
         if isinstance(batch, dict):
@@ -86,7 +94,7 @@ class BatchMixer:
                 )
             images, labels = batch
             make: Callable[[Any], Any] = getattr(batch, "_make", type(batch))
-            return make(self.mixup(images, labels, plan=self._plan(images, 0)))
+            return make(self._mix_pair(images, labels, self._plan(images, 0)))
         raise TypeError(
             "batch: expected [dict, ...], dict, (images, labels) or [images, labels], "
             f"got {_describe(batch)}"
@@ -98,12 +106,18 @@ class BatchMixer:
         (first, *others), label_key = self.keys(list(outputs) if output_map is None else output_map)
         plan = self._plan(outputs[first], stream)
         mixed = copy(outputs)
-        mixed[first], mixed[label_key] = self.mixup(outputs[first], outputs[label_key], plan=plan)
+        mixed[first], mixed[label_key] = self._mix_pair(outputs[first], outputs[label_key], plan)
         for key in others:
             mixed[key], _ = self.mixup(outputs[key], None, plan=plan)
         if self.plan_key is not None:
             mixed[self.plan_key] = plan
         return mixed
+
+    def _mix_pair(self, images: Any, labels: Any, plan: MixPlan) -> tuple[Any, Any]:
+        pair = self.mixup(images, labels, plan=plan)
+        if self._labels_seen is not None:
+            self._labels_seen.add(labels)
+        return pair
 
     def keys(self, output_map: Sequence[str]) -> tuple[Sequence[str], str]:
         """The names of the images and of the labels among the outputs; ValueError if missing."""
@@ -224,6 +238,7 @@ class MixupLoader:
             plan_key=plan_key,
             off_after_epoch=off_after_epoch,
         )
+        advise_augmentation(mixup.alpha, getattr(loader, "_pipes", ()), stacklevel=2)
 
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch the next batch is of, here and in the loader where it wants to know."""

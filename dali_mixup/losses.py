@@ -8,13 +8,10 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from dali_mixup.advice import DoubleSmoothingWarning
 from dali_mixup.checks import require_choice, require_real
 
 Pairs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-
-
-class DoubleSmoothingWarning(UserWarning):
-    """Labels that are smoothed already meet a loss that smooths again."""
 
 
 def mixup_cross_entropy(

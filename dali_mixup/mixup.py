@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
+from dali_mixup.advice import advise_settings
 from dali_mixup.checks import require_choice, require_int, require_real
 from dali_mixup.output import OutputFormat, guess_layout
 from dali_mixup.plan import MODES, PAIRINGS, MixPlan, draw_plan, keyed_generator, unmixed
@@ -71,6 +72,13 @@ class Mixup:
     TypeError, ValueError
         A setting outside the above, or settings that exclude each other.
 
+    Warns
+    -----
+    UnderfittingWarning
+        `alpha` above 0.5 with `label_smoothing`.
+    NothingMixedWarning
+        Both alphas, or `prob`, are 0; see :meth:`for_validation`.
+
     References
     ----------
     Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018.
@@ -120,6 +128,9 @@ class Mixup:
                 f"label_smoothing: expected 0 beside targets='pairs', got {self.label_smoothing}; "
                 "give it to the loss"
             )
+        advise_settings(
+            self.alpha, self.cutmix_alpha, self.prob, self.label_smoothing, stacklevel=3
+        )
         self._epoch = self._step = 0
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -129,6 +140,12 @@ class Mixup:
                 f"use dataclasses.replace(mixup, {name}={value!r})"
             )
         super().__setattr__(name, value)
+
+    def for_validation(self) -> Mixup:
+        """The same output and form of targets, but nothing mixed and nothing smoothed."""
+        validation = replace(self, label_smoothing=0.0)
+        validation.enabled = False
+        return validation
 
     def plan(
         self,
@@ -255,7 +272,8 @@ def _engine(images: Any, backend: str) -> Any:
         engine = {"cpu": "torch_cpu", "cuda": "cupy_backend"}.get(device, "")
     else:
         raise TypeError(
-            f"images: expected a numpy array or a torch tensor, got {type(images).__name__}"
+            f"images: expected a numpy array or a torch tensor, got {type(images).__name__}; "
+            "a batch of DALI's dynamic mode becomes one by .torch()"
         )
     wanted = {"auto": device, "numpy": "cpu", "cupy": "cuda"}[backend]
     if not engine or wanted != device:

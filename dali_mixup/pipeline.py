@@ -79,7 +79,8 @@ def image_pipeline(
         Every epoch reads every file of the shard once; a last batch that is short is filled with
         copies of its last sample, which ``last_batch_policy=LastBatchPolicy.PARTIAL`` leaves out.
         Outputs: images, uint8 RGB of `image_size` x `image_size` pixels on `device`, and labels,
-        int32 (1,) on the CPU. Its reader is named "Reader", for the iterator's ``reader_name``.
+        int32 (1,) on the CPU. Its reader is named "Reader", for the iterator's ``reader_name``;
+        its attribute ``randaugment`` is the argument, for the iterators' advice.
 
     Raises
     ------
@@ -113,11 +114,13 @@ def image_pipeline(
             mirror=fn.random.coin_flip(probability=mirror_probability),
         )
 
-    return _pipeline(
+    pipeline = _pipeline(
         root, device, augment, shuffle=True, shard_id=shard_id, num_shards=num_shards,
         batch_size=batch_size, num_threads=num_threads, device_id=device_id, seed=seed,
         **pipeline_options,
     )  # fmt: skip
+    pipeline.randaugment = randaugment  # type: ignore[attr-defined]
+    return pipeline
 
 
 def validation_pipeline(

@@ -11,6 +11,7 @@ from conftest import require
 torch = require("torch")
 
 from dali_mixup import MixPlan  # noqa: E402
+from dali_mixup.advice import UnderfittingWarning  # noqa: E402
 from dali_mixup.compat import (  # noqa: E402
     MixUpWrapper,
     TimmMixup,
@@ -41,13 +42,15 @@ def timm(v2):
     return require("timm.data.mixup", "timm")
 
 
-def test_timm_has_its_own_defaults():
-    mixup = TimmMixup().mixup
+def test_timm_has_its_own_defaults_and_what_they_are_known_for_is_said():
+    with pytest.warns(UnderfittingWarning, match=r"alpha=1\.0 beside label_smoothing=0\.1"):
+        mixup = TimmMixup().mixup
 
     assert (mixup.alpha, mixup.label_smoothing, mixup.num_classes) == (1.0, 0.1, 1000)
     assert (mixup.pairing, mixup.mode) == ("flip", "batch")
 
 
+@pytest.mark.filterwarnings("ignore::dali_mixup.advice.UnderfittingWarning")
 @pytest.mark.parametrize("mode", ["batch", "elem", "pair"])
 def test_timms_own_mixup_gives_the_same_for_the_same_draw(timm, mode):
     images, labels = batch()
@@ -139,7 +142,7 @@ def test_nvidias_wrapper_mixes_one_hot_labels():
 
 
 def test_timms_switch_is_ours():
-    mixup = TimmMixup(num_classes=5)
+    mixup = TimmMixup(mixup_alpha=0.2, num_classes=5)
 
     mixup.mixup_enabled = False
 

@@ -14,6 +14,8 @@ from dali_mixup.plan import unmixed
 hypothesis = require("hypothesis")
 st = require("hypothesis.strategies", backend="hypothesis")
 
+pytestmark = pytest.mark.filterwarnings("ignore::dali_mixup.advice.MixupWarning")
+
 ORDINARY, NIGHTLY = 300, 10_000
 F = np.float32
 SHARES = st.sampled_from([0.0, 0.1, 0.5, 1.0])

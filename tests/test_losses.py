@@ -6,11 +6,8 @@ from conftest import require
 torch = require("torch")
 
 from dali_mixup import Mixup  # noqa: E402
-from dali_mixup.losses import (  # noqa: E402
-    DoubleSmoothingWarning,
-    mixup_accuracy,
-    mixup_cross_entropy,
-)
+from dali_mixup.advice import DoubleSmoothingWarning  # noqa: E402
+from dali_mixup.losses import mixup_accuracy, mixup_cross_entropy  # noqa: E402
 
 
 def example(size=16, num_classes=11, dtype=torch.float32):

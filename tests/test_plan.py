@@ -8,6 +8,8 @@ import pytest
 from dali_mixup import MixPlan, Mixup
 from dali_mixup.plan import cutmix_box, keyed_generator, unmixed
 
+pytestmark = pytest.mark.filterwarnings("ignore::dali_mixup.advice.MixupWarning")
+
 BOTH = {"alpha": 0.5, "cutmix_alpha": 0.5, "prob": 0.7}
 
 

@@ -9,6 +9,7 @@ import pytest
 from conftest import require
 
 from dali_mixup import Mixup, MixupLoader, OutputFormat, dali_checkpoints
+from dali_mixup.advice import MixupWarning
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 8, 9, 3), dtype=np.uint8)
 LABELS = np.arange(6)
@@ -241,7 +242,7 @@ def test_a_plain_checkpoint_of_dali_loads(photo_folder):
 
 def test_our_checkpoint_loads_into_dalis_own_iterator(photo_folder):
     plain, _, image_pipeline = dali_iterators()
-    ours = make_loader(photo_folder, mixup=Mixup(num_classes=3, alpha=0))
+    ours = make_loader(photo_folder, mixup=Mixup(num_classes=3).for_validation())
     hand_out(ours, 1)
     checkpoint = ours.checkpoints()[0]
     expected = next(ours)[0]["data"]
@@ -259,7 +260,7 @@ def test_dalis_checkpoint_of_other_settings_warns_with_the_difference(photo_fold
     first = make_loader(photo_folder)
     hand_out(first, 1)
 
-    with pytest.warns(UserWarning, match="alpha: expected 1.0 as saved, got 0.3"):
+    with pytest.warns(MixupWarning, match="alpha: expected 1.0 as saved, got 0.3"):
         make_loader(
             photo_folder, checkpoints=first.checkpoints(), mixup=Mixup(**{**MIXUP, "alpha": 0.3})
         )

@@ -14,6 +14,7 @@ PACKAGE = Path(dali_mixup.__file__).parent
 STDLIB = set(sys.stdlib_module_names)
 
 LEVEL = {
+    "advice": -1,
     "checks": -1,
     "state": 0,
     "plan": 0,
