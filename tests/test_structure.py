@@ -35,6 +35,7 @@ LEVEL = {
     "pipeline": 7,
     "contact_sheet": 7,
     "losses": 1,
+    "nodes": 7,
     "compat": 8,
     "__init__": 9,
 }
@@ -47,6 +48,7 @@ LIBRARIES = {
     "contact_sheet": {"numpy", "PIL"},
     "losses": {"torch"},
     "iterators": {"nvidia"},
+    "nodes": {"torchdata"},
     "pipeline": {"nvidia"},
 }
 
