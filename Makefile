@@ -32,8 +32,8 @@ lint: .venv/ready
 .venv/ready: pyproject.toml .ci/cpu-constraints.txt
 	$(PYTHON) -m venv .venv
 	$(FULL)/pip install --quiet --disable-pip-version-check -c .ci/cpu-constraints.txt \
-		--editable '.[cpu,demo,test]' cupy-cuda12x nvidia-cuda-nvrtc-cu12 nvidia-cuda-runtime-cu12 \
-		nvidia-cuda-nvdisasm lightning
+		--editable '.[cpu,cli,demo,test]' cupy-cuda12x nvidia-cuda-nvrtc-cu12 \
+		nvidia-cuda-runtime-cu12 nvidia-cuda-nvdisasm lightning torchdata
 	touch $@
 
 # --no-deps: they ask for a torch that brings gigabytes of CUDA along, and to mix need nothing more.

@@ -31,10 +31,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from measure import Row, card, interleaved, record, show
-from peers import Mix, cutmixers, mixers
 
 from dali_mixup import MixPlan, Mixup, OutputFormat, cupy_backend, numpy_backend
+from dali_mixup.measure import Row, card, interleaved, record, show
+from dali_mixup.peers import Mix, cutmixers, mixers
 
 NUM_CLASSES = 1000
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)

@@ -18,13 +18,13 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from measure import Row, card, interleaved, record, show
 from nvidia.dali import fn, pipeline_def, types
 from nvidia.dali.plugin.pytorch import DALIClassificationIterator
-from peers import Mix, mixers
 from photographs import write_photographs
 
 from dali_mixup import Mixup, MixupClassificationIterator, OutputFormat, image_pipeline
+from dali_mixup.measure import Row, card, interleaved, record, show
+from dali_mixup.peers import Mix, mixers
 
 SIDE, NUM_CLASSES, THREADS = 224, 1000, 16
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]

@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from measure import Row, record
 from nvidia.dali.plugin.pytorch import LastBatchPolicy
 from PIL import Image
 
@@ -32,6 +31,7 @@ from dali_mixup import (
     dali_checkpoints,
     image_pipeline,
 )
+from dali_mixup.measure import Row, record
 
 BATCH, SIDE, NUM_CLASSES = 8, 16, 10
 FULL_BATCHES, LAST_BATCH = 24, 5

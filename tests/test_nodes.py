@@ -106,7 +106,7 @@ def test_a_pass_that_is_left_counts_as_an_epoch():
 
 
 def test_what_is_no_node_is_refused():
-    with pytest.raises(TypeError, match="source: expected a torchdata node, got .*MixupLoader"):
+    with pytest.raises(TypeError, match=r"source: expected a torchdata node, got .*MixupLoader"):
         MixupNode([], Mixup(**SETTINGS))
 
 

@@ -15,6 +15,9 @@ STDLIB = set(sys.stdlib_module_names)
 
 LEVEL = {
     "advice": -1,
+    "measure": -1,
+    "chart": 0,
+    "peers": 0,
     "checks": -1,
     "state": 0,
     "plan": 0,
@@ -36,8 +39,13 @@ LEVEL = {
     "contact_sheet": 7,
     "losses": 1,
     "nodes": 7,
+    "bench": 8,
+    "preview": 8,
+    "doctor": 8,
     "compat": 8,
-    "__init__": 9,
+    "cli": 9,
+    "__init__": 10,
+    "__main__": 10,
 }
 LIBRARIES = {
     "tensors": {"torch"},
@@ -49,6 +57,11 @@ LIBRARIES = {
     "losses": {"torch"},
     "iterators": {"nvidia"},
     "nodes": {"torchdata"},
+    "chart": {"matplotlib"},
+    "peers": {"torch"},
+    "bench": {"torch"},
+    "preview": {"numpy", "PIL"},
+    "cli": {"torch", "typer", "rich"},
     "pipeline": {"nvidia"},
 }
 

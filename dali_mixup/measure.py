@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,14 @@ def interleaved(
     warm_up: int,
     unit: str,
     bases: dict[str, str],
+    track: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> list[Row]:
     """Measure each method once a round, so that what disturbs the machine meets all of them.
 
     Parameters
     ----------
     methods
-        Each returns one measurement in `unit`; None is a method that is not installed.
+        Each returns one measurement in `unit`; None is one that cannot be measured here.
     rounds, warm_up
         How many count, and how many go before and do not.
     unit
@@ -38,15 +39,22 @@ def interleaved(
     bases
         Short names of methods to compare with: ``ratio_to_<name>`` is the median over the rounds of
         a measurement over the base's of the same round.
+    track
+        Passes the rounds on, to show how far they are.
+
+    Returns
+    -------
+    list of dict
+        One a method, in their order; a method that is None has None in every column.
     """
     there = {name: method for name, method in methods.items() if method is not None}
-    table = [[method() for method in there.values()] for _ in range(warm_up + rounds)]
+    table = [[method() for method in there.values()] for _ in track(range(warm_up + rounds))]
     samples = dict(zip(there, np.array(table[warm_up:]).T, strict=True))
 
     columns = [f"median_{unit}", f"iqr_{unit}", *(f"ratio_to_{name}" for name in bases)]
     rows = []
     for name in methods:
-        values = [None] * len(columns)
+        values: list[float | None] = [None] * len(columns)
         if name in there:
             low, middle, high = np.percentile(samples[name], (25, 50, 75))
             ratios = [np.median(samples[name] / samples[base]) for base in bases.values()]
@@ -61,7 +69,7 @@ def show(title: str, rows: list[Row]) -> None:
     for row in rows:
         method, *values = row.values()
         cells = [f"{value:20.3f}" for value in values if value is not None]
-        lines.append(f"{method:24}" + ("".join(cells) or "not installed".rjust(20)))
+        lines.append(f"{method:24}" + ("".join(cells) or "not measured".rjust(20)))
     print("\n".join(lines), flush=True)
 
 
@@ -73,7 +81,7 @@ def record(
         "machine": _cpu_model(),
         "cores": cores,
         **hardware,
-        "versions": {"python": platform.python_version()} | {p: _version(p) for p in packages},
+        "versions": {"python": platform.python_version()} | {p: installed(p) for p in packages},
         "commit": _commit(),
         "command": " ".join(["python", *sys.argv]),
         "rows": rows,
@@ -87,7 +95,8 @@ def _cpu_model() -> str:
     return next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
 
 
-def _version(package: str) -> str:
+def installed(package: str) -> str:
+    """A package's version."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -105,6 +114,9 @@ def _commit() -> str:
     """What is checked out; COMMIT says it where the files came without their history."""
     if "COMMIT" in os.environ:
         return os.environ["COMMIT"]
+    checkout = Path(__file__).resolve().parents[1]
+    if not (checkout / ".git").exists():
+        return f"dali-mixup {installed('dali-mixup')}"
     describe = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
-    found = subprocess.run(describe, cwd=Path(__file__).parent, capture_output=True, text=True)
+    found = subprocess.run(describe, cwd=checkout, capture_output=True, text=True)
     return found.stdout.strip() or "not committed"

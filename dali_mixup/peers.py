@@ -15,9 +15,10 @@ Mix = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 PEERS = ("timm", "torchvision", "kornia")
 
-# torchvision registers compiled operators for one version of torch; mixing needs none of them.
-_OPERATORS = "torchvision._meta_registrations"
-sys.modules.setdefault(_OPERATORS, types.ModuleType(_OPERATORS))
+if torch.version.cuda is None:
+    # torchvision's build for CUDA registers operators that a CPU torch lacks; mixing needs none.
+    _OPERATORS = "torchvision._meta_registrations"
+    sys.modules.setdefault(_OPERATORS, types.ModuleType(_OPERATORS))
 
 
 def mixers(num_classes: int) -> dict[str, Mix | None]:

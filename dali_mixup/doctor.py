@@ -1,0 +1,215 @@
+"""What is installed, what would be used and why, and whether the kernel equals the reference."""
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from dali_mixup.mixup import Mixup
+from dali_mixup.output import OutputFormat
+
+GOOD, NOTE, BAD = "good", "note", "bad"
+EXTRAS = "pip install 'dali-mixup[cuda12]' (or [cuda13])"
+NEEDS_CAPABILITY = (7, 0)  # plans travel in a launch's 32,764 bytes of parameters
+
+
+class Finding(NamedTuple):
+    """One line of the report: `what` is `state`, because of `detail`; `advice` mends it."""
+
+    what: str
+    state: str
+    detail: str
+    advice: str = ""
+
+
+def examine(backend: str = "auto") -> list[Finding]:
+    """Look at this machine.
+
+    Parameters
+    ----------
+    backend : {"auto", "numpy", "cupy"}
+        What has to work. "auto": the GPU where torch sees one, else numpy; what a GPU alone needs
+        is then a note and not bad.
+    """
+    gpu = _torch_sees_a_gpu()
+    wanted = ("cupy" if gpu else "numpy") if backend == "auto" else backend
+    missing = BAD if wanted == "cupy" else NOTE
+    findings = [
+        Finding("Python", GOOD, f"{platform.python_version()}, {platform.system()}"),
+        _library("numpy", BAD, "pip install numpy"),
+        _library("torch", missing, EXTRAS),
+        _library("nvidia.dali", missing, EXTRAS),
+        _library("cupy", missing, EXTRAS),
+        *_doubles(),
+        *_nvrtc(missing),
+        _driver(missing),
+        _card(missing),
+        _choice(backend, wanted, gpu),
+    ]
+    findings.append(_attempt("numpy reference", BAD, _reference_equals_the_formula))
+    findings.append(_attempt("kernel, compiled", missing, _kernel_compiles))
+    if gpu:
+        findings.append(_attempt("kernel, run", missing, _kernel_equals_the_reference))
+    return findings
+
+
+def _library(module: str, missing: str, advice: str) -> Finding:
+    try:
+        found = import_module(module)
+    except ImportError as error:
+        return Finding(module, missing, f"not usable: {error}", advice)
+    return Finding(module, GOOD, found.__version__)
+
+
+def _torch_sees_a_gpu() -> bool:
+    try:
+        return bool(import_module("torch").cuda.is_available())
+    except ImportError:
+        return False
+
+
+def _doubles() -> Iterator[Finding]:
+    """Builds for different CUDA versions overwrite each other's files."""
+    names = {str(found.metadata["Name"]).lower() for found in distributions()}
+    for kind, pattern in {"cupy": r"cupy-cuda\d+x|cupy", "DALI": r"nvidia-dali-cuda\d+"}.items():
+        builds = sorted(name for name in names if re.fullmatch(pattern, name))
+        if len(builds) > 1:
+            yield Finding(
+                f"{kind} builds",
+                BAD,
+                f"{' and '.join(builds)} overwrite each other's files",
+                f"pip uninstall {' '.join(builds)}, then install the one for your CUDA",
+            )
+
+
+def _nvrtc(missing: str) -> Iterator[Finding]:
+    try:
+        version = ".".join(map(str, import_module("cupy.cuda").nvrtc.getVersion()))
+    except Exception as error:  # CuPy reports a library that does not load in several ways
+        yield Finding("NVRTC", missing, f"not usable: {error}", EXTRAS)
+        return
+    loaded = sorted(
+        {line.split()[-1] for line in _memory_map() if re.search(r"libnvrtc\.so", line)}
+    )
+    yield Finding("NVRTC", GOOD, f"{version}, {' and '.join(loaded) or 'linked statically'}")
+    copies = nvrtc_copies()
+    if len(copies) > 1:
+        found = "; ".join(f"{name} in {folder}" for folder, name in sorted(copies.items()))
+        yield Finding(
+            "NVRTC copies",
+            NOTE,
+            f"{found}; CuPy took {version}",
+            "where compiling fails, keep the one of CuPy's CUDA version",
+        )
+
+
+def nvrtc_copies() -> dict[str, str]:
+    """Folders on the import path with an NVRTC library, and its file name."""
+    found = {}
+    for root in map(Path, dict.fromkeys(sys.path)):
+        for pattern in ("nvidia/*/lib/libnvrtc.so*", "torch/lib/libnvrtc*.so*"):
+            for file in root.glob(pattern):
+                if "builtins" not in file.name:
+                    found[str(file.parent)] = file.name
+    return found
+
+
+def _memory_map() -> list[str]:
+    maps = Path("/proc/self/maps")
+    return maps.read_text().splitlines() if maps.exists() else []
+
+
+def _driver(missing: str) -> Finding:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return Finding("driver", missing, "nvidia-smi is not there", "install NVIDIA's driver")
+    query = [tool, "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
+    answer = subprocess.run(query, capture_output=True, text=True)
+    if answer.returncode:
+        return Finding("driver", missing, answer.stdout.strip(), "look at nvidia-smi")
+    return Finding("driver", GOOD, answer.stdout.strip())
+
+
+def _card(missing: str) -> Finding:
+    if not _torch_sees_a_gpu():
+        return Finding("card", missing, "torch sees none", "install torch's build for your CUDA")
+    cuda = import_module("torch").cuda
+    capability = cuda.get_device_capability()
+    detail = f"{cuda.get_device_name()}, compute capability {'.'.join(map(str, capability))}"
+    if capability < NEEDS_CAPABILITY:
+        return Finding("card", BAD, detail, "expected 7.0 or newer")
+    return Finding("card", GOOD, detail)
+
+
+def _choice(backend: str, wanted: str, gpu: bool) -> Finding:
+    if backend != "auto":
+        return Finding("backend", GOOD, f"{wanted}, as asked for")
+    if gpu:
+        return Finding("backend", GOOD, "cupy for images on the GPU, numpy for those on the CPU")
+    return Finding("backend", GOOD, "numpy: torch sees no GPU")
+
+
+def _attempt(what: str, failed: str, test: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what, GOOD, test())
+    except ImportError as error:
+        return Finding(what, failed, f"not tried: {error}", EXTRAS)
+    except Exception as error:  # whatever it is, a report is asked for and not a traceback
+        return Finding(what, BAD, f"{type(error).__name__}: {error}", "report this")
+
+
+def _example() -> tuple[Mixup, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    output = OutputFormat(dtype="float16", layout="CHW", mean=127.5, std=64.0)
+    mixup = Mixup(num_classes=7, alpha=1.0, cutmix_alpha=1.0, mode="elem", output=output)
+    return mixup, rng.integers(0, 256, (9, 33, 40, 3), np.uint8), rng.integers(0, 7, 9)
+
+
+def _reference_equals_the_formula() -> str:
+    mixup, images, labels = _example()
+    plan = mixup.plan(len(images), images.shape[1:3])
+    mixed, _ = mixup(images, labels, plan=plan)
+    y, x = np.mgrid[: images.shape[1], : images.shape[2]]
+    for i, (partner, lam) in enumerate(zip(plan.partner, plan.lam, strict=True)):
+        pixels = images[i] * lam + images[partner] * (np.float32(1) - lam)
+        if plan.box is not None and plan.box[i].any():
+            y0, y1, x0, x1 = plan.box[i]
+            inside = (y0 <= y) & (y < y1) & (x0 <= x) & (x < x1)
+            pixels = np.where(inside[..., None], images[partner], images[i])
+        want = ((pixels - 127.5) / 64).transpose(2, 0, 1)
+        if not np.allclose(mixed[i], want, rtol=2e-3, atol=2e-3):
+            raise ArithmeticError(f"image {i} differs from its formula")
+    return f"equals its formula on {len(images)} images"
+
+
+def _kernel_compiles() -> str:
+    nvrtc, launch = import_module("dali_mixup.nvrtc"), import_module("dali_mixup.launch")
+    architecture = "sm_90"
+    if _torch_sees_a_gpu():
+        major, minor = import_module("torch").cuda.get_device_capability()
+        architecture = f"sm_{major}{minor}"
+    kernel = launch.label_launch(64, by_pointer=False).kernel
+    size = len(nvrtc.compile_kernels((kernel,), architecture).cubin)
+    return f"{size} bytes for {architecture}"
+
+
+def _kernel_equals_the_reference() -> str:
+    torch = import_module("torch")
+    mixup, images, labels = _example()
+    plan = mixup.plan(len(images), images.shape[1:3])
+    want = mixup(images, labels, plan=plan)
+    on_gpu = (torch.from_numpy(array).cuda() for array in (images, labels))
+    for got, expected in zip(mixup(*on_gpu, plan=plan), want, strict=True):
+        if got.cpu().numpy().tobytes() != expected.tobytes():
+            raise ArithmeticError("the kernel differs from the numpy reference")
+    return f"equals the reference in every bit on {len(images)} images"

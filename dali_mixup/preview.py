@@ -1,0 +1,102 @@
+"""What a user's own pipeline hands out, mixed by the user's own settings, as a contact sheet."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import fields
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from dali_mixup.contact_sheet import contact_sheet
+from dali_mixup.mixup import Mixup
+from dali_mixup.output import guess_layout
+from dali_mixup.pipeline import image_pipeline
+
+
+def preview(
+    source: str, *, count: int = 16, image_size: int = 224, device: str = "cpu", **settings: Any
+) -> Image.Image:
+    """Mix one batch and draw it.
+
+    Parameters
+    ----------
+    source : str
+        A folder with one folder of images a class, or ``module:pipeline``: a DALI pipeline, or what
+        returns one when called, whose first output are images and whose last are class ids.
+    count : int >= 1
+        Images to show; a pipeline of one's own shows as many of its batch.
+    image_size, device
+        For a folder, as :func:`dali_mixup.image_pipeline` takes them.
+    **settings
+        Of :class:`dali_mixup.Mixup`, less ``num_classes``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A source that is neither, images of several sizes, or labels that are no class ids.
+    """
+    if Path(source).is_dir():
+        pipe = image_pipeline(source, count, image_size, device, num_threads=2)
+        names = sorted(folder.name for folder in Path(source).iterdir() if folder.is_dir())
+    elif ":" in source:
+        pipe, names = _pipeline_of(source), None
+    else:
+        raise ValueError(f"source: expected a folder of images or module:pipeline, got {source!r}")
+    images, labels = _first_batch(pipe, count)
+    names = names or [f"class {i}" for i in range(int(labels.max(initial=0)) + 1)]
+    mixup = Mixup(num_classes=len(names), **settings)
+    plan = mixup.plan_for(images, epoch=0, step=0)
+    mixed, _ = mixup(images, labels, plan=plan)
+    defaults = {field.name: field.default for field in fields(Mixup)}
+    shown = {"alpha": mixup.alpha} | {k: v for k, v in settings.items() if v != defaults[k]}
+    title = ", ".join(f"{name}={value}" for name, value in shown.items())
+    return contact_sheet(_as_photographs(mixed), labels, plan, names, title=title)
+
+
+def _pipeline_of(source: str) -> Any:
+    module, _, name = source.partition(":")
+    sys.path.insert(0, os.getcwd())
+    found = getattr(import_module(module), name, None)
+    pipe = found() if callable(found) else found
+    if not hasattr(pipe, "run"):
+        raise TypeError(
+            f"source: expected {name!r} of {module!r} to be a DALI pipeline or to return one "
+            f"without arguments, got {pipe!r}"
+        )
+    return pipe
+
+
+def _first_batch(pipe: Any, count: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    pipe.build()
+    outputs = pipe.run()
+    images, labels = (_as_array(name, outputs[at]) for name, at in (("images", 0), ("labels", -1)))
+    if labels.size != len(labels) or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"labels: expected class ids in the pipeline's last output, got {labels.dtype} "
+            f"{labels.shape}"
+        )
+    return images[:count], labels[:count].reshape(-1)
+
+
+def _as_array(name: str, output: Any) -> NDArray[Any]:
+    output = output.as_cpu()
+    if not output.is_dense_tensor():
+        raise ValueError(f"{name}: expected all of one size, got {output.shape()[:3]} ...; resize")
+    return np.array(output.as_array())
+
+
+def _as_photographs(images: NDArray[Any]) -> NDArray[np.uint8]:
+    """uint8 HWC RGB; what a pipeline has normalised is stretched from darkest to brightest."""
+    if guess_layout(images.shape) == "CHW":
+        images = images.transpose(0, 2, 3, 1)
+    if images.dtype != np.uint8:
+        pixels = images.astype(np.float32)
+        low, high = pixels.min(), pixels.max()
+        images = np.rint((pixels - low) * (255 / max(high - low, 1e-6))).astype(np.uint8)
+    return np.broadcast_to(images[..., :3], (*images.shape[:3], 3))
