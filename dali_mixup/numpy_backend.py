@@ -1,14 +1,15 @@
 """The reference: what mixup is, in plain numpy. Every other backend equals it in every bit.
 
 All arithmetic is float32, each operation rounded once, in the order in which it stands here.
-Images are worked through one after the other, in planes where they lie so: a batch passes through
-memory once, and what is in between, two float32 images at most, stays in the cache.
+Images are worked through one after the other, in planes where they lie so, and small ones several
+at a time: a batch passes through memory once, and what is in between stays in the cache.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,14 @@ from dali_mixup.labels import class_ids, label_form, no_pairs, smoothing
 from dali_mixup.output import BFLOAT16, Conversion, OutputFormat
 from dali_mixup.plan import MixPlan
 
+IN_CACHE = 1 << 19
+"""Bytes of float32 pixels that are worked on together, where one image has fewer."""
+
+TO_LAYOUT = {"CHW": (0, 3, 1, 2), "HWC": (0, 2, 3, 1)}
+
 Array = NDArray[Any]
 Float32Array = NDArray[np.float32]
+Factor = Float32Array | np.float32
 
 
 def blend(
@@ -68,26 +75,24 @@ def blend(
     plan.require_fit(form.batch, form.height, form.width)
     out = _output(form) if out is None else _checked_output(out, form, images)
 
-    source = images if form.in_layout == "HWC" else images.transpose(0, 2, 3, 1)
-    target = out if form.out_layout == "HWC" else out.transpose(0, 2, 3, 1)
+    pieces, piece_shape = _pieces(form, images.shape[1:])
+    together = max(1, min(form.batch, IN_CACHE // (4 * math.prod(piece_shape) or 1)))
+    scratch = np.empty((2, together, *piece_shape), np.float32)
+    target = out if form.out_layout == form.in_layout else out.transpose(TO_LAYOUT[form.in_layout])
     straight = form.out_dtype == "float32" and form.in_layout == form.memory_layout
-    depth = 1 if form.in_layout == "CHW" else form.channels
-    pieces = [slice(first, first + depth) for first in range(0, form.channels, depth)]
-    mixed, partner_share = np.empty((2, form.height, form.width, depth), np.float32)
     if form.mean is not None and form.inverse_std is not None:
-        mean, inverse_std = _as_row(form.mean, form), _as_row(form.inverse_std, form)
+        mean, inverse_std = _per_channel(form.mean, form), _per_channel(form.inverse_std, form)
 
     with np.errstate(all="ignore"):
-        for i, partner in enumerate(plan.partner):
-            box = None if plan.box is None else plan.box[i]
+        for group in _groups(plan, form, together):
+            mixed, partner_share = scratch[:, : len(group.partner)]
             for piece in pieces:
-                own, other = source[i, ..., piece], source[partner, ..., piece]
-                to = target[i, ..., piece]
+                to = target[group.own, piece]
                 work = to if straight else mixed
-                _mix(own, other, plan.lam[i], box, work, partner_share)
+                _mix(images[:, piece], group, work, partner_share)
                 if form.mean is not None:
-                    np.subtract(work, mean[:, piece], out=work)
-                    np.multiply(work, inverse_std[:, piece], out=work)
+                    np.subtract(work, mean[piece], out=work)
+                    np.multiply(work, inverse_std[piece], out=work)
                 if not straight:
                     _store(work, to)
     return out
@@ -221,29 +226,85 @@ def mix(
     return mixed, soft_labels(labels, plan, num_classes, label_smoothing, out=soft)
 
 
-def _mix(
-    own: Array,
-    partner: Array,
-    lam: np.float32,
-    box: NDArray[np.int32] | None,
-    out: Float32Array,
-    partner_share: Float32Array,
-) -> None:
-    if box is not None and box[0] < box[1] and box[2] < box[3]:
-        y0, y1, x0, x1 = box
-        _load(own, out)
-        _load(partner[y0:y1, x0:x1], out[y0:y1, x0:x1])
-    elif lam == 1:
-        _load(own, out)
-    elif lam == 0:
-        _load(partner, out)
-    else:
-        _weigh(own, lam, out)
-        _weigh(partner, np.float32(1) - lam, partner_share)
+def _pieces(form: Conversion, image_shape: tuple[int, ...]) -> tuple[list[slice], tuple[int, ...]]:
+    """What is worked on at once: an image, or a plane of one that is large and lies in planes."""
+    if form.in_layout == "HWC" or 4 * math.prod(image_shape) <= IN_CACHE:
+        return [slice(None)], image_shape
+    planes = [slice(channel, channel + 1) for channel in range(form.channels)]
+    return planes, (1, *image_shape[1:])
+
+
+class _Group(NamedTuple):
+    """Some images, one behind the other, and how they are mixed."""
+
+    own: slice
+    partner: NDArray[np.int32]
+    lam: Factor
+    rest: Factor
+    weighed: bool
+    unweighed: list[tuple[int, int, tuple[slice, ...]]]
+    """Images that are not weighed: number in the group, partner, what is all the partner's."""
+
+
+def _groups(plan: MixPlan, form: Conversion, size: int) -> Iterator[_Group]:
+    rest = np.float32(1) - plan.lam
+    regions = _regions(plan, form)
+    for first in range(0, len(plan), size):
+        own = slice(first, first + size)
+        unweighed = [
+            (i, int(plan.partner[first + i]), region)
+            for i, region in enumerate(regions[own])
+            if region is not None
+        ]
+        weighed = len(unweighed) < len(regions[own])
+        yield _Group(
+            own, plan.partner[own], _factor(plan.lam[own]), _factor(rest[own]), weighed, unweighed
+        )
+
+
+def _regions(plan: MixPlan, form: Conversion) -> list[tuple[slice, ...] | None]:
+    """What each image takes from its partner as it is; None where images are weighed."""
+    planes = (slice(None),) if form.in_layout == "CHW" else ()
+    nothing, everything = (slice(0),), (slice(None),)
+    regions: list[tuple[slice, ...] | None] = [
+        {1.0: nothing, 0.0: everything}.get(lam) for lam in plan.lam.tolist()
+    ]
+    if plan.box is not None:
+        for i, (y0, y1, x0, x1) in enumerate(plan.box.tolist()):
+            if y0 < y1 and x0 < x1:
+                regions[i] = (*planes, slice(y0, y1), slice(x0, x1))
+    return regions
+
+
+def _factor(shares: Float32Array) -> Factor:
+    """One share an image, or one for all, which numpy multiplies with faster."""
+    if len(shares) == 1 or (shares == shares[0]).all():
+        return shares[0]  # type: ignore[no-any-return]
+    return shares[:, None, None, None]
+
+
+def _mix(images: Array, group: _Group, out: Float32Array, partner_share: Float32Array) -> None:
+    own = images[group.own]
+    if group.weighed:
+        _weigh(own, group.lam, out)
+        _weigh(_gather(images, group.partner), group.rest, partner_share)
         np.add(out, partner_share, out=out)
+    else:
+        _load(own, out)
+    for i, partner, region in group.unweighed:
+        if group.weighed:
+            _load(own[i], out[i])
+        _load(images[partner][region], out[i][region])
 
 
-def _weigh(pixels: Array, weight: np.float32, out: Float32Array) -> None:
+def _gather(images: Array, which: NDArray[np.int32]) -> Array:
+    """A view of one image, a copy of several."""
+    if len(which) == 1:
+        return images[which[0] : which[0] + 1]
+    return np.take(images, which, axis=0)
+
+
+def _weigh(pixels: Array, weight: Factor, out: Float32Array) -> None:
     if pixels.dtype != np.float32:
         _load(pixels, out)
         pixels = out
@@ -275,10 +336,12 @@ def _store(mixed: Float32Array, out: Array) -> None:
         np.copyto(out, mixed, casting="unsafe")
 
 
-def _as_row(per_channel: tuple[float, ...], form: Conversion) -> Float32Array:
-    """Per-channel values, spread over a row of pixels in the order in which the input lies."""
-    row = np.broadcast_to(np.array(per_channel, np.float32), (form.width, form.channels))
-    return np.ascontiguousarray(row) if form.in_layout == "HWC" else row
+def _per_channel(values: tuple[float, ...], form: Conversion) -> Float32Array:
+    """Per-channel values against an image as it lies: planes, or a row of whole pixels."""
+    row = np.array(values, np.float32)
+    if form.in_layout == "CHW":
+        return row[:, None, None]
+    return np.tile(row, (form.width, 1))
 
 
 def _as_array(values: Array) -> Array:
