@@ -10,8 +10,12 @@ demo: .venv/ready
 
 # Beside the libraries it replaces, each figure measured in the same run; recorded for the README.
 bench: .venv/bench-ready
-	$(FULL)/python benchmarks/bench_cpu.py --json benchmarks/results/cpu-blend.json
-	$(FULL)/python benchmarks/bench_loader.py --json benchmarks/results/cpu-loader.json
+	$(FULL)/python benchmarks/bench_cpu.py --rounds 60 --json benchmarks/results/cpu-blend.json
+	$(FULL)/python benchmarks/bench_loader.py --rounds 14 --json benchmarks/results/cpu-loader.json
+	$(FULL)/python benchmarks/bench_loss.py --json benchmarks/results/cpu-loss.json
+	for from in uint8 float; do $(FULL)/dali-mixup bench --from-dtype $$from --image-size 32 \
+		--batch-size 256 --num-classes 100 --threads 1 --rounds 100 \
+		--json benchmarks/results/cpu-small-$$from.json || exit 1; done
 
 # First the reference alone, as installed, with numpy and pytest; then all that needs no GPU.
 test: lint .venv-core/ready

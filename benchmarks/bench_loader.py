@@ -18,8 +18,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from in_graph import by_operators, by_python
 from nvidia.dali import fn, pipeline_def, types
-from nvidia.dali.plugin.pytorch import DALIClassificationIterator
+from nvidia.dali.plugin.pytorch import DALIClassificationIterator, DALIGenericIterator
 from photographs import write_photographs
 
 from dali_mixup import Mixup, MixupClassificationIterator, OutputFormat, image_pipeline
@@ -81,12 +82,17 @@ def every_loader(root: str) -> dict[str, Batches | None]:
             f"DALI + {name}": mix and mixed_afterwards(mix, normalised_in_dali(root))
             for name, mix in mixers(NUM_CLASSES).items()
         },
-        "DALI, mixed in graph": DALIClassificationIterator(normalised_in_dali(root, mix=True)),
+        **{
+            f"DALI, in graph by {name}": DALIGenericIterator(
+                normalised_in_dali(root, mix=mix), ["data", "label", "partner"]
+            )
+            for name, mix in {"operators": by_operators, "Python": by_python}.items()
+        },
     }
 
 
 @pipeline_def(batch_size=BATCH, num_threads=THREADS, device_id=None, seed=0)
-def normalised_in_dali(root: str, mix: bool = False) -> Any:
+def normalised_in_dali(root: str, mix: Any = None) -> Any:
     encoded, labels = fn.readers.file(file_root=root, random_shuffle=True)
     images = fn.decoders.image_random_crop(
         encoded,
@@ -105,13 +111,7 @@ def normalised_in_dali(root: str, mix: bool = False) -> Any:
         std=STD,
         mirror=fn.random.coin_flip(probability=0.5),
     )
-    if not mix:
-        return images, labels
-    lam, partner = fn.random.beta(alpha=1.0, beta=1.0), fn.batch_permutation()
-    soft = fn.one_hot(labels, num_classes=NUM_CLASSES)
-    return tuple(
-        lam * own + (1.0 - lam) * fn.permute_batch(own, indices=partner) for own in (images, soft)
-    )
+    return (images, labels) if mix is None else mix(images, labels, NUM_CLASSES)
 
 
 def mixed_afterwards(mix: Mix, pipeline: Any) -> Batches:

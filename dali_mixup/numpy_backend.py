@@ -18,7 +18,7 @@ from dali_mixup.labels import class_ids, label_form, no_pairs, smoothing
 from dali_mixup.output import BFLOAT16, Conversion, OutputFormat
 from dali_mixup.plan import MixPlan
 
-IN_CACHE = 1 << 19
+IN_CACHE = 1 << 18
 """Bytes of float32 pixels that are worked on together, where one image has fewer."""
 
 TO_LAYOUT = {"CHW": (0, 3, 1, 2), "HWC": (0, 2, 3, 1)}
@@ -301,7 +301,7 @@ def _gather(images: Array, which: NDArray[np.int32]) -> Array:
     """A view of one image, a copy of several."""
     if len(which) == 1:
         return images[which[0] : which[0] + 1]
-    return np.take(images, which, axis=0)
+    return images[which]
 
 
 def _weigh(pixels: Array, weight: Factor, out: Float32Array) -> None:
