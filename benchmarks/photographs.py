@@ -20,9 +20,9 @@ SUBJECTS = {
 }
 
 
-def write_photographs(root: Path, per_class: int) -> None:
+def write_photographs(root: Path, per_class: int, seed: int = 0) -> None:
     """Write `per_class` JPEGs of each subject: the whole photograph, then parts of it."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     for name, load in SUBJECTS.items():
         photo = Image.fromarray(load()).convert("RGB")
         folder = root / name

@@ -6,6 +6,8 @@ Silence all of them with ``warnings.simplefilter("ignore", MixupWarning)``.
 from __future__ import annotations
 
 import math
+import os
+import sys
 import warnings
 from typing import Any
 
@@ -76,6 +78,13 @@ def _warn_of_underfitting(alpha: float, beside: str, stacklevel: int) -> None:
     )
 
 
+def _processes() -> int:
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        return int(distributed.get_world_size())
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 class LabelsSeen:
     """The class ids of one epoch, as far as they are in the host's memory."""
 
@@ -92,12 +101,14 @@ class LabelsSeen:
         self.largest = max(self.largest, int(labels.max()))
 
     def advise(self, num_classes: int, *, stacklevel: int) -> None:
-        """Warn if labels of `num_classes` equally frequent classes would not look like this."""
-        if self.count * math.log(num_classes / (self.largest + 1)) > _SURELY:
+        """Warn if labels of `num_classes` equally frequent classes would not look like this.
+
+        Not where several processes share the data: one may see a part of the classes.
+        """
+        if _processes() == 1 and self.count * math.log(num_classes / (self.largest + 1)) > _SURELY:
             warnings.warn(
                 f"num_classes={num_classes}, and the largest of {self.count} class ids in an "
-                f"epoch was {self.largest}: expected num_classes={self.largest + 1} unless this "
-                "loader sees only a part of the classes",
+                f"epoch was {self.largest}: expected num_classes={self.largest + 1}",
                 NumClassesWarning,
                 stacklevel=stacklevel + 1,
             )

@@ -115,7 +115,7 @@ class BatchMixer:
 
     def _mix_pair(self, images: Any, labels: Any, plan: MixPlan) -> tuple[Any, Any]:
         pair = self.mixup(images, labels, plan=plan)
-        if self._labels_seen is not None:
+        if self._labels_seen is not None and self.mixup.enabled:
             self._labels_seen.add(labels)
         return pair
 

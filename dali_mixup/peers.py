@@ -23,9 +23,9 @@ if torch.version.cuda is None:
 
 def mixers(num_classes: int) -> dict[str, Mix | None]:
     """Every peer's mixup with ``lam ~ Beta(1, 1)``; None for a peer that is not installed."""
-    timm = _installed("timm.data.mixup")
-    vision = _installed("torchvision.transforms.v2")
-    kornia = _installed("kornia.augmentation")
+    timm = installed("timm.data.mixup")
+    vision = installed("torchvision.transforms.v2")
+    kornia = installed("kornia.augmentation")
     settings = {"num_classes": num_classes, "label_smoothing": 0.0}
     return {
         "timm batch": timm and timm.Mixup(mode="batch", **settings),
@@ -37,8 +37,8 @@ def mixers(num_classes: int) -> dict[str, Mix | None]:
 
 def cutmixers(num_classes: int) -> dict[str, Mix | None]:
     """CutMix of the peers that hand out soft labels themselves."""
-    timm = _installed("timm.data.mixup")
-    vision = _installed("torchvision.transforms.v2")
+    timm = installed("timm.data.mixup")
+    vision = installed("torchvision.transforms.v2")
     cut = {"mixup_alpha": 0.0, "cutmix_alpha": 1.0, "label_smoothing": 0.0}
     return {
         "timm batch": timm and timm.Mixup(mode="batch", num_classes=num_classes, **cut),
@@ -47,7 +47,7 @@ def cutmixers(num_classes: int) -> dict[str, Mix | None]:
     }
 
 
-def _installed(module: str) -> Any:
+def installed(module: str) -> Any:
     try:
         return import_module(module)
     except ModuleNotFoundError as error:

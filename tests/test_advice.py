@@ -91,6 +91,17 @@ def test_labels_that_may_be_of_all_classes_are_not_warned_about(labels, num_clas
     list(MixupLoader(batches(labels), Mixup(num_classes=num_classes)))
 
 
+@pytest.mark.parametrize("why", ["validation", "several processes"])
+def test_a_part_of_the_data_is_not_judged(monkeypatch, why):
+    mixup = Mixup(num_classes=1000)
+    if why == "validation":
+        mixup = mixup.for_validation()
+    else:
+        monkeypatch.setenv("WORLD_SIZE", "8")
+
+    list(MixupLoader(batches(np.arange(200) % 10), mixup))
+
+
 def test_a_batch_is_handed_out_before_the_epoch_is_judged():
     loader = iter(MixupLoader(batches(np.zeros(100, int)), Mixup(num_classes=1000)))
 

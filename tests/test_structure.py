@@ -39,6 +39,7 @@ LEVEL = {
     "contact_sheet": 7,
     "losses": 1,
     "nodes": 7,
+    "recipes": 6,
     "bench": 8,
     "preview": 8,
     "doctor": 8,

@@ -1,0 +1,54 @@
+"""Two small classifiers in plain torch, and torchvision's and timm's by name."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from dali_mixup import peers  # lets torchvision load beside a CPU build of torch
+
+
+class SmallCNN(nn.Sequential):
+    """Four 3 x 3 convolutions of 24 to 64 channels with batch norm, then mean pooling."""
+
+    def __init__(self, num_classes: int) -> None:
+        layers: list[nn.Module] = []
+        for inputs, outputs, stride in ((3, 24, 1), (24, 48, 2), (48, 48, 1), (48, 64, 2)):
+            layers += [
+                nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.ReLU(inplace=True),
+            ]
+        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, num_classes))
+
+
+class SmallViT(nn.Module):
+    """4 x 4 patches, three transformer blocks of width 64 with 4 heads, then mean pooling."""
+
+    def __init__(self, num_classes: int, image_size: int, width: int = 64) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, width, 4, stride=4)
+        self.positions = nn.Parameter(0.02 * torch.randn((image_size // 4) ** 2, width))
+        block = nn.TransformerEncoderLayer(
+            width, nhead=4, dim_feedforward=4 * width, dropout=0.0,
+            activation="gelu", batch_first=True, norm_first=True,
+        )  # fmt: skip
+        self.blocks = nn.TransformerEncoder(block, num_layers=3, enable_nested_tensor=False)
+        self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, num_classes))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        tokens = self.patches(images).flatten(2).transpose(1, 2) + self.positions
+        return self.head(self.blocks(tokens).mean(1))
+
+
+def build_model(name: str, num_classes: int, image_size: int) -> nn.Module:
+    """ "small_cnn", "small_vit", a name of torchvision's, or "timm:" and a name of timm's."""
+    if name == "small_cnn":
+        return SmallCNN(num_classes)
+    if name == "small_vit":
+        return SmallViT(num_classes, image_size)
+    if name.startswith("timm:"):
+        timm = peers.installed("timm")
+        return timm.create_model(name.removeprefix("timm:"), num_classes=num_classes)
+    options = {"image_size": image_size} if name.startswith("vit_") else {}
+    return peers.installed("torchvision.models").get_model(name, num_classes=num_classes, **options)

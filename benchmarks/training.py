@@ -1,0 +1,150 @@
+"""What a training with mixup is made of: loaders, optimiser, one epoch, one evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from nvidia.dali.plugin.base_iterator import LastBatchPolicy
+from torch import nn
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    LinearLR,
+    LRScheduler,
+    MultiStepLR,
+    SequentialLR,
+    StepLR,
+)
+
+from dali_mixup import Mixup, MixupClassificationIterator, image_pipeline, validation_pipeline
+from dali_mixup.losses import mixup_accuracy, mixup_cross_entropy
+
+Track = Callable[[Iterable[Any]], Iterable[Any]]
+
+
+class Share(NamedTuple):
+    """This process's part of the data and of the machine."""
+
+    rank: int = 0
+    world_size: int = 1
+    device: torch.device = torch.device("cpu")
+    num_threads: int = 2
+
+    @property
+    def of_pipeline(self) -> dict[str, Any]:
+        gpu = self.device.type == "cuda"
+        return {
+            "device": "gpu" if gpu else "cpu",
+            "device_id": self.device.index or 0,
+            "shard_id": self.rank,
+            "num_shards": self.world_size,
+            "num_threads": self.num_threads,
+        }
+
+
+def training_loader(
+    folder: Path,
+    batch_size: int,
+    image_size: int,
+    mixup: Mixup,
+    share: Share,
+    **options: Any,
+) -> MixupClassificationIterator:
+    """Batches are whole, so that every process takes as many steps."""
+    pipe = image_pipeline(folder, batch_size, image_size, **share.of_pipeline, **options)
+    return MixupClassificationIterator(
+        pipe, reader_name="Reader", auto_reset=True, last_batch_policy=LastBatchPolicy.FILL,
+        mixup=mixup,
+    )  # fmt: skip
+
+
+def validation_loader(
+    folder: Path, batch_size: int, image_size: int, mixup: Mixup, share: Share, resize: int
+) -> MixupClassificationIterator:
+    """Every image once, none mixed, normalised as in training."""
+    pipe = validation_pipeline(folder, batch_size, image_size, resize=resize, **share.of_pipeline)
+    return MixupClassificationIterator(
+        pipe, reader_name="Reader", auto_reset=True, last_batch_policy=LastBatchPolicy.PARTIAL,
+        mixup=mixup.for_validation(),
+    )  # fmt: skip
+
+
+def optimizer_for(model: nn.Module, settings: Mapping[str, Any]) -> torch.optim.Optimizer:
+    """``name`` is of ``torch.optim``; biases and norms do not decay."""
+    options = dict(settings)
+    make = getattr(torch.optim, options.pop("name"))
+    decay = [p for p in model.parameters() if p.ndim > 1]
+    rest = [p for p in model.parameters() if p.ndim <= 1]
+    return make([{"params": decay}, {"params": rest, "weight_decay": 0.0}], **options)
+
+
+def schedule_for(
+    optimizer: torch.optim.Optimizer, settings: Mapping[str, Any], epochs: int, steps: int
+) -> LRScheduler:
+    """To be stepped after each of an epoch's `steps`."""
+    warm_up = min(settings["warmup_epochs"], epochs // 2) * steps
+    match settings["name"]:
+        case "cosine":
+            main = CosineAnnealingLR(optimizer, max(1, epochs * steps - warm_up))
+        case "step":
+            at = [epoch * steps - warm_up for epoch in settings["milestones"]]
+            main = MultiStepLR(optimizer, at, settings["gamma"])
+        case "exponential":
+            every = max(1, round(settings["every_epochs"] * steps))
+            main = StepLR(optimizer, every, settings["gamma"])
+        case other:
+            raise ValueError(f"schedule: expected 'cosine', 'step' or 'exponential', got {other!r}")
+    if not warm_up:
+        return main
+    return SequentialLR(optimizer, [LinearLR(optimizer, 0.1, 1, warm_up), main], [warm_up])
+
+
+def train_epoch(
+    model: nn.Module,
+    loader: Iterable[Any],
+    optimizer: torch.optim.Optimizer,
+    schedule: LRScheduler,
+    device: torch.device,
+    track: Track = iter,
+) -> dict[str, float]:
+    """One pass; loss, and accuracy with each class weighed as in the targets, over this part."""
+    model.train()
+    losses, accuracies = [], []
+    for batch in track(loader):
+        images, targets = to_device(batch, device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            logits = model(images)
+        loss = mixup_cross_entropy(logits, targets)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.detach())
+        accuracies.append(mixup_accuracy(logits.detach(), targets))
+    return {
+        "train_loss": float(torch.stack(losses).mean()),
+        "train_accuracy": float(torch.stack(accuracies).mean()),
+    }
+
+
+@torch.no_grad()
+def predict(
+    model: nn.Module, loader: Iterable[Any], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (N, num_classes) and class ids (N,) of a whole pass."""
+    model.eval()
+    logits, labels = [], []
+    for batch in loader:
+        images, targets = to_device(batch, device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            logits.append(model(images).float())
+        labels.append(targets.argmax(1))
+    return torch.cat(logits), torch.cat(labels)
+
+
+def to_device(batch: Any, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Labels come from DALI's reader on the CPU, and so do their mixed rows."""
+    [outputs] = batch
+    return outputs["data"].to(device), outputs["label"].to(device, non_blocking=True)
