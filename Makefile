@@ -13,6 +13,7 @@ bench: .venv/bench-ready
 	$(FULL)/python benchmarks/bench_cpu.py --rounds 60 --json benchmarks/results/cpu-blend.json
 	$(FULL)/python benchmarks/bench_loader.py --rounds 14 --json benchmarks/results/cpu-loader.json
 	$(FULL)/python benchmarks/bench_loss.py --json benchmarks/results/cpu-loss.json
+	$(FULL)/python benchmarks/bench_step.py --json benchmarks/results/cpu-step.json
 	for from in uint8 float; do $(FULL)/dali-mixup bench --from-dtype $$from --image-size 32 \
 		--batch-size 256 --num-classes 100 --threads 1 --rounds 100 \
 		--json benchmarks/results/cpu-small-$$from.json || exit 1; done
@@ -36,7 +37,7 @@ lint: .venv/ready
 .venv/ready: pyproject.toml .ci/cpu-constraints.txt
 	$(PYTHON) -m venv .venv
 	$(FULL)/pip install --quiet --disable-pip-version-check -c .ci/cpu-constraints.txt \
-		--editable '.[cpu,cli,demo,test]' cupy-cuda12x nvidia-cuda-nvrtc-cu12 \
+		--editable '.[cpu,cli,demo,study,test]' cupy-cuda12x nvidia-cuda-nvrtc-cu12 \
 		nvidia-cuda-runtime-cu12 nvidia-cuda-nvdisasm lightning torchdata
 	touch $@
 

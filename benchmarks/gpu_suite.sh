@@ -45,6 +45,8 @@ else
   printf '\n==== loader\nDALI is not installed: not measured\n'
 fi
 
+stage "loss" 20 python3 benchmarks/bench_loss.py --json "$name-loss.json"
+stage "step" 40 python3 benchmarks/bench_step.py --json "$name-step.json"
 stage "counters" 30 bash benchmarks/profile_gpu.sh
 
 printf '\n==== %s stages failed\n' "${#failed[@]}"

@@ -1,0 +1,191 @@
+"""The trainer and the study: they run, resume exactly, and their statistics are right."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import require
+
+torch = require("torch")
+require("nvidia.dali", backend="dali")
+require("matplotlib", backend="dali")
+require("sklearn", backend="dali")
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+def run(script, *arguments, launcher=(sys.executable,)):
+    command = [*launcher, str(BENCHMARKS / script), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def data(photo_folder, tmp_path):
+    """train/ and val/ of the same 14 photographs."""
+    for part in ("train", "val"):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        (tmp_path / "data" / part).symlink_to(photo_folder)
+    return tmp_path / "data"
+
+
+def curves(folder):
+    return json.loads((folder / "curves.json").read_text())["history"]
+
+
+def test_a_training_that_is_resumed_equals_one_that_was_not_stopped(data, tmp_path):
+    settings = ["--data", data, "--epochs", 4, "--batch-size", 4, "--num-threads", 1]
+
+    run("train.py", *settings, "--out", tmp_path / "whole")
+    run("train.py", *settings, "--out", tmp_path / "parts", "--stop-after", 2)
+    run("train.py", *settings, "--out", tmp_path / "parts", "--resume")
+
+    assert curves(tmp_path / "parts") == curves(tmp_path / "whole")
+    assert len(curves(tmp_path / "whole")) == 4
+    assert (tmp_path / "whole" / "curves.png").stat().st_size > 10_000
+
+
+def test_processes_train_one_model(data, tmp_path):
+    launcher = [str(Path(sys.executable).with_name("torchrun")), "--nproc-per-node", "2"]
+    settings = ["--data", data, "--epochs", 3, "--batch-size", 8, "--num-threads", 1]
+
+    said = run("train.py", *settings, "--out", tmp_path / "two", launcher=launcher)
+
+    assert "2 x 4 images" in said
+    history = curves(tmp_path / "two")
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
+    saved = torch.load(tmp_path / "two" / "last.pt", weights_only=True)
+    assert [state["epoch"] for state in saved["loaders"]] == [3, 3]
+
+
+def test_a_recipes_rate_follows_the_batch_size(benchmarks, monkeypatch):
+    import train
+
+    command = "train.py --recipe resnet50-imagenet --batch-size 256"
+    monkeypatch.setattr(sys, "argv", command.split())
+    chosen = train.chosen_recipe(train.parse())
+
+    assert chosen.optimizer["lr"] == pytest.approx(0.1)
+    assert chosen.mixup["alpha"] == 0.2
+
+
+@pytest.mark.parametrize(
+    ("schedule", "at"),
+    [
+        ({"name": "cosine", "warmup_epochs": 2}, {20: 1.0, 60: 0.5, 100: 0.0}),
+        (
+            {"name": "step", "gamma": 0.1, "milestones": (4, 8), "warmup_epochs": 2},
+            {20: 1.0, 39: 1.0, 41: 0.1, 79: 0.1, 81: 0.01},
+        ),
+        (
+            {"name": "exponential", "gamma": 0.5, "every_epochs": 2.5, "warmup_epochs": 0},
+            {0: 1.0, 24: 1.0, 26: 0.5, 51: 0.25},
+        ),
+    ],
+    ids=["cosine", "step", "exponential"],
+)
+def test_the_rate_follows_its_schedule(benchmarks, schedule, at):
+    import training
+
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    steps = training.schedule_for(optimizer, schedule, epochs=10, steps=10)
+    rates = [optimizer.param_groups[0]["lr"]]
+
+    for _ in range(100):
+        optimizer.step()
+        steps.step()
+        rates.append(optimizer.param_groups[0]["lr"])
+
+    for step, rate in at.items():
+        assert rates[step] == pytest.approx(rate, abs=1e-6)
+
+
+def test_norms_and_biases_do_not_decay(benchmarks):
+    import training
+    from models import SmallCNN
+
+    optimizer = training.optimizer_for(
+        SmallCNN(3), {"name": "AdamW", "lr": 0.1, "weight_decay": 0.5}
+    )
+
+    decay, rest = optimizer.param_groups
+    assert {p.ndim for p in decay["params"]} == {2, 4}
+    assert decay["weight_decay"] == 0.5
+    assert {p.ndim for p in rest["params"]} == {1}
+    assert rest["weight_decay"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("small_cnn", 16), ("small_vit", 16), ("small_vit", 32)]
+)
+def test_the_small_models_tell_classes(benchmarks, name, size):
+    from models import build_model
+
+    assert build_model(name, 7, size)(torch.zeros(2, 3, size, size)).shape == (2, 7)
+
+
+def test_replaced_labels_are_a_share_and_never_the_own(benchmarks, tmp_path):
+    from study_data import with_replaced_labels, write_digits
+
+    write_digits(tmp_path / "clean", seed=0)
+    with_replaced_labels(tmp_path / "clean/train", tmp_path / "noisy", share=0.4, seed=0)
+
+    files = list((tmp_path / "noisy").glob("*/*"))
+    moved = [file.parent.name != file.name.partition("_")[0] for file in files]
+    assert len(files) == len(list((tmp_path / "clean/train").glob("*/*")))
+    assert np.mean(moved) == pytest.approx(0.4, abs=0.1)
+
+
+def test_differences_are_paired_by_seed(benchmarks):
+    from study_report import PERCENTAGES, summary
+
+    def result(arm, seed, accuracy):
+        rest = dict.fromkeys(PERCENTAGES, 0.5)
+        against = None if arm == "base" else "base"
+        return {"arm": arm, "against": against, "model": "m", "seed": seed,
+                "epochs_to_loss": None, **rest, "accuracy": accuracy}  # fmt: skip
+
+    bases, gains = [0.5, 0.7, 0.9], [0.01, 0.02, 0.03]
+    results = [result("base", seed, base) for seed, base in enumerate(bases)]
+    results += [
+        result("mixed", s, b + g) for s, (b, g) in enumerate(zip(bases, gains, strict=True))
+    ]
+
+    (_, mixed) = summary(results)
+
+    assert mixed["accuracy"] == pytest.approx(72.0)
+    assert mixed["accuracy_difference"] == pytest.approx(2.0)
+    assert mixed["accuracy_interval"] == pytest.approx(4.303 * 1.0 / 3**0.5, abs=0.01)
+
+
+def test_the_arms_have_their_baselines(benchmarks):
+    from arms import arms_of
+
+    for quick in (False, True):
+        arms = arms_of(quick=quick)
+        names = [arm.name for arm in arms]
+        assert len(set(names)) == len(names)
+        assert {arm.against for arm in arms} - {None} <= set(names)
+
+
+def test_one_run_of_the_study_measures_everything(benchmarks, tmp_path):
+    import study
+    from arms import PLAIN
+
+    scale = study.Scale(None, tmp_path, epochs=2)
+    study.prepare(scale, 0)
+
+    found = study.train(scale, study.Run(PLAIN, "small_cnn", 0))
+
+    assert 0 < found["accuracy"] <= 1
+    assert sum(count for count, _, _ in found["reliability"]) == 1547
+    assert found["fgsm_accuracy"] <= found["accuracy"]
