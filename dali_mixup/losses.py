@@ -23,7 +23,7 @@ def mixup_cross_entropy(
     """Cross entropy with mixed targets.
 
     For pairs ``lam * ce(own) + (1 - lam) * ce(partner)``, which equals the cross entropy with the
-    dense rows, without making any: one pass over the logits forward and one buffer backward.
+    dense rows, without making any; what lies between forward and backward are the logits alone.
 
     Parameters
     ----------
@@ -108,22 +108,22 @@ class _PairCrossEntropy(torch.autograd.Function):
         lam: torch.Tensor,
         smoothing: float,
     ) -> torch.Tensor:
-        normaliser = logits.logsumexp(1)
-        ctx.save_for_backward(logits, normaliser, own, partner, lam)
+        ctx.save_for_backward(logits, own, partner, lam)
         ctx.smoothing = smoothing
-        at_own = logits.gather(1, own[:, None])[:, 0]
-        at_partner = logits.gather(1, partner[:, None])[:, 0]
-        target = lam * at_own + (1 - lam) * at_partner
+        logs = logits.log_softmax(1)
+        at_own = logs.gather(1, own[:, None])[:, 0]
+        at_partner = logs.gather(1, partner[:, None])[:, 0]
+        likelihood = lam * at_own + (1 - lam) * at_partner
         if smoothing:
-            target = (1 - smoothing) * target + smoothing * logits.mean(1)
-        return normaliser - target
+            likelihood = (1 - smoothing) * likelihood + smoothing * logs.mean(1)
+        return -likelihood
 
     @staticmethod
     @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        logits, normaliser, own, partner, lam = ctx.saved_tensors
+        logits, own, partner, lam = ctx.saved_tensors
         keep, off = 1 - ctx.smoothing, ctx.smoothing / logits.shape[1]
-        slope = (logits - normaliser[:, None]).exp_()
+        slope = logits.softmax(1)
         if off:
             slope -= off
         slope.scatter_add_(1, own[:, None], -keep * lam[:, None])

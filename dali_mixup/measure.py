@@ -8,6 +8,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,7 @@ def _commit() -> str:
     checkout = Path(__file__).resolve().parents[1]
     if not (checkout / ".git").exists():
         return f"dali-mixup {installed('dali-mixup')}"
-    describe = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
-    found = subprocess.run(describe, cwd=checkout, capture_output=True, text=True)
-    return found.stdout.strip() or "not committed"
+    git = partial(subprocess.run, cwd=checkout, capture_output=True, text=True)
+    commit = git(["git", "rev-parse", "HEAD"]).stdout.strip() or "not committed"
+    changed = git(["git", "diff", "--quiet", "HEAD", "--", ".", ":!benchmarks/results"]).returncode
+    return f"{commit}-dirty" if changed else commit
