@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from dali_mixup import numpy_backend
-from dali_mixup.bench import Method, Work, expression, methods, microseconds_an_image, with_draws
+from dali_mixup.bench import Method, Work, methods, microseconds_an_image, with_draws, written_out
 from dali_mixup.measure import Row, interleaved, record, show
 from dali_mixup.peers import PEERS
 
@@ -53,7 +53,7 @@ def main() -> None:
 
 def every_method(work: Work) -> dict[str, Method | None]:
     images, labels = work.batch()
-    compiled = torch.compile(partial(expression, work))
+    compiled = torch.compile(written_out(work))
     return methods(work) | {
         "numpy_backend, out=": into_memory_that_is_there(work, images.numpy(), labels.numpy()),
         "torch.compile": with_draws(compiled, images, labels),

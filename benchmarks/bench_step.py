@@ -60,6 +60,7 @@ def calls_of(name: str, work: Work) -> dict[str, Callable[[], object] | None]:
     model = build_model(name, work.num_classes, work.image_size).to(work.device)
     images, labels = work.batch()
     mixup, timm = work.mixup, mixers(work.num_classes)["timm batch"]
+    prepare = work.preparation()
     mixed, targets = mixup(images, labels)
 
     def step() -> None:
@@ -70,7 +71,7 @@ def calls_of(name: str, work: Work) -> dict[str, Callable[[], object] | None]:
     return {
         "step": step,
         "mixing, dali-mixup": lambda: mixup(images, labels),
-        "mixing, timm": timm and (lambda: timm(work.prepare(images), labels)),
+        "mixing, timm": timm and (lambda: timm(prepare(images), labels)),
     }
 
 

@@ -62,21 +62,22 @@ class Work(NamedTuple):
         dtype = getattr(torch, self.dtype)
         return torch.rand(self.output_shape, dtype=dtype, device=self.device), labels
 
-    def prepare(self, images: torch.Tensor) -> torch.Tensor:
+    def preparation(self) -> Prepare:
         """What others need before they mix, as timm's loader does it: normalised, CHW."""
         if not self.from_uint8:
-            return images
+            return lambda images: images
         dtype = getattr(torch, self.dtype)
         mean, std = (
             torch.tensor(values, dtype=dtype, device=self.device).view(3, 1, 1)
             for values in (MEAN, STD)
         )
-        return images.permute(0, 3, 1, 2).contiguous().to(dtype).sub_(mean).div_(std)
+        return lambda images: images.permute(0, 3, 1, 2).contiguous().to(dtype).sub_(mean).div_(std)
 
 
 def methods(work: Work) -> dict[str, Method | None]:
     """Calls that each hand out one mixed batch; None for what is not installed or takes no such."""
     images, labels = work.batch()
+    prepare = work.preparation()
     peers = mixers(work.num_classes)
     if work.batch_size % 2:
         peers |= {"timm batch": None, "timm elem": None}  # which assert an even batch
@@ -84,10 +85,11 @@ def methods(work: Work) -> dict[str, Method | None]:
         "copy": copy_of_the_output(work),
         "dali-mixup": partial(work.mixup, images, labels),
         **{
-            name: mix and mixed_by(mix, work, images.clone(), labels)  # timm writes into its input
+            name: mix
+            and mixed_by(mix, prepare, images.clone(), labels)  # timm writes into its input
             for name, mix in peers.items()
         },
-        "torch eager": with_draws(partial(expression, work), images, labels),
+        "torch eager": with_draws(written_out(work), images, labels),
     }
 
 
@@ -96,21 +98,22 @@ def copy_of_the_output(work: Work) -> Method:
     return partial(source.clone().copy_, source)
 
 
-def mixed_by(mix: Mix, work: Work, images: torch.Tensor, labels: torch.Tensor) -> Method:
-    return lambda: mix(work.prepare(images), labels)
+def mixed_by(mix: Mix, prepare: Prepare, images: torch.Tensor, labels: torch.Tensor) -> Method:
+    return lambda: mix(prepare(images), labels)
 
 
-def expression(
-    work: Work,
-    images: torch.Tensor,
-    labels: torch.Tensor,
-    partner: torch.Tensor,
-    lam: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mixup as one writes it out in torch."""
-    images, soft = work.prepare(images), one_hot(labels, work.num_classes).float()
-    weight = lam.to(images.dtype)
-    return torch.lerp(images[partner], images, weight), torch.lerp(soft[partner], soft, lam)
+def written_out(work: Work) -> Callable[..., object]:
+    """Mixup as one writes it in torch, of images, labels, partners and lam."""
+    prepare = work.preparation()
+
+    def mix(
+        images: torch.Tensor, labels: torch.Tensor, partner: torch.Tensor, lam: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        images, soft = prepare(images), one_hot(labels, work.num_classes).float()
+        weight = lam.to(images.dtype)
+        return torch.lerp(images[partner], images, weight), torch.lerp(soft[partner], soft, lam)
+
+    return mix
 
 
 def with_draws(mix: Callable[..., object], images: torch.Tensor, labels: torch.Tensor) -> Method:

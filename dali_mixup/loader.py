@@ -39,7 +39,9 @@ class BatchMixer:
         off_after_epoch: int | None = None,
     ) -> None:
         if not isinstance(mixup, Mixup):
-            raise TypeError(f"mixup: expected a Mixup, got {mixup!r}")
+            raise TypeError(
+                f"mixup: expected a Mixup, got {mixup!r}; those of compat have theirs in .mixup"
+            )
         self.mixup = mixup
         self.data_keys = (data_key,) if isinstance(data_key, str) else tuple(data_key or ())
         self.label_key = label_key
