@@ -13,16 +13,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-import torch.distributed as dist
 from matplotlib.figure import Figure
 from models import build_model
+from processes import gathered, join_processes, leave, sum_of_all, wait_for_all
 from rich.progress import track
 from torch.nn.parallel import DistributedDataParallel
 from training import (
@@ -90,40 +88,22 @@ def chosen_recipe(flags: argparse.Namespace) -> Recipe:
     )
 
 
-def share_of_this_process(num_threads: int) -> Share:
-    world_size, local_rank = (int(os.environ.get(k, d)) for k, d in WORLD)
-    gpu = torch.cuda.is_available()
-    device = torch.device("cuda", local_rank) if gpu else torch.device("cpu")
-    if gpu:
-        torch.cuda.set_device(device)
-    if world_size > 1:
-        dist.init_process_group("nccl" if gpu else "gloo")
-        if not gpu:
-            torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // world_size))
-    rank = dist.get_rank() if world_size > 1 else 0
-    return Share(rank, world_size, device, num_threads)
-
-
-WORLD = (("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
-
-
 def photographs(share: Share, out: Path) -> Path:
+    """scikit-image's, where no data are given."""
     folder = out / "photographs"
     if share.rank == 0 and not folder.exists():
         from photographs import write_photographs
 
         write_photographs(folder / "train", per_class=64)
         write_photographs(folder / "val", per_class=16, seed=1)
-    if share.world_size > 1:
-        dist.barrier()
+    wait_for_all(share)
     return folder
 
 
 def main() -> None:
     flags = parse()
-    share = share_of_this_process(flags.num_threads)
+    share = join_processes(flags.num_threads)
     torch.manual_seed(flags.seed)
-    data = flags.data or photographs(share, flags.out)
     chosen = chosen_recipe(flags)
     part, rest = divmod(chosen.batch_size, share.world_size)
     if rest:
@@ -131,36 +111,29 @@ def main() -> None:
             f"--batch-size: expected a multiple of {share.world_size} processes, "
             f"got {chosen.batch_size}"
         )
+    data = flags.data or photographs(share, flags.out)
     names = sorted(folder.name for folder in (data / "train").iterdir() if folder.is_dir())
-    gpu = share.device.type == "cuda"
-    output = OutputFormat(
-        dtype="bfloat16" if gpu else "float32",
-        layout=None if gpu else "CHW",
-        channels_last=gpu,
-        mean=IMAGENET.mean,
-        std=IMAGENET.std,
-    )
-    mixup = chosen.mixup_for(len(names), output=output, seed=flags.seed)
+    mixup = chosen.mixup_for(len(names), output=output_on(share.device), seed=flags.seed)
 
-    saved = torch.load(flags.out / "last.pt", weights_only=True) if flags.resume else None
-    loader_state = saved["loaders"][share.rank] if saved else None
+    saved = None
+    if flags.resume:
+        saved = torch.load(flags.out / "last.pt", map_location="cpu", weights_only=True)
+    checkpoint = dali_checkpoints(saved["loaders"][share.rank])[0] if saved else None
     loader = training_loader(
         data / "train", part, chosen.image_size, mixup, share, seed=flags.seed,
-        enable_checkpointing=True,
-        checkpoint=dali_checkpoints(loader_state)[0] if loader_state else None,
-        **chosen.pipeline,
+        enable_checkpointing=True, checkpoint=checkpoint, **chosen.pipeline,
     )  # fmt: skip
     resize = chosen.image_size * 8 // 7
     validation = validation_loader(data / "val", part, chosen.image_size, mixup, share, resize)
 
     model = build_model(chosen.model, len(names), chosen.image_size).to(share.device)
-    if gpu:
+    if share.device.type == "cuda":
         model = model.to(memory_format=torch.channels_last)
     optimizer = optimizer_for(model, chosen.optimizer)
     schedule = schedule_for(optimizer, chosen.schedule, chosen.epochs, len(loader))
     history: list[dict[str, float]] = []
     if saved:
-        loader.load_state_dict(loader_state)
+        loader.load_state_dict(saved["loaders"][share.rank])
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         schedule.load_state_dict(saved["schedule"])
@@ -171,60 +144,57 @@ def main() -> None:
         flags.out.mkdir(parents=True, exist_ok=True)
         print(f"{chosen.name}: {chosen.model}, {share.world_size} x {part} images, {mixup}")
     for epoch in range(len(history), min(chosen.epochs, flags.stop_after or chosen.epochs)):
-
-        def progress(batches: Iterable[Any], epoch: int = epoch) -> Iterable[Any]:
-            title = f"epoch {epoch + 1}/{chosen.epochs}"
-            return track(batches, title, total=len(loader), transient=True, disable=share.rank > 0)
-
-        row = train_epoch(trained, loader, optimizer, schedule, share.device, progress)
+        bar = partial(
+            track,
+            description=f"epoch {epoch + 1}/{chosen.epochs}",
+            total=len(loader),
+            transient=True,
+            disable=share.rank > 0,
+        )
+        row = train_epoch(trained, loader, optimizer, schedule, share.device, bar)
         logits, labels = predict(model, validation, share.device)
-        right = (logits.argmax(1) == labels).sum()
-        row = mean_of_all(row, share) | {
-            "validation_accuracy": float(
-                sum_of_all(right, share)
-                / sum_of_all(torch.tensor(len(labels), device=share.device), share)
-            ),
-        }
-        history.append({"epoch": epoch + 1, **row, "lr": schedule.get_last_lr()[0]})
-        states = gathered(loader.state_dict(), share)
+        right = int((logits.argmax(1) == labels).sum())
+        loss, accuracy, right, seen = sum_of_all(
+            row["train_loss"], row["train_accuracy"], right, len(labels), share=share
+        )
+        history.append(
+            {
+                "epoch": epoch + 1,
+                "train_loss": loss / share.world_size,
+                "train_accuracy": accuracy / share.world_size,
+                "validation_accuracy": right / seen,
+                "lr": schedule.get_last_lr()[0],
+            }
+        )
+        loaders = gathered(loader.state_dict(), share)
         if share.rank == 0:
-            print(
-                f"epoch {epoch + 1:3}  loss {row['train_loss']:.3f}  "
-                f"train {row['train_accuracy']:.3f}  validation {row['validation_accuracy']:.3f}",
-                flush=True,
-            )
-            torch.save(
-                {
-                    "model": model.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "schedule": schedule.state_dict(),
-                    "loaders": states,
-                    "history": history,
-                },
-                flags.out / "last.pt",
-            )
+            report(history[-1])
+            state = {
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "schedule": schedule.state_dict(),
+                "loaders": loaders,
+                "history": history,
+            }
+            torch.save(state, flags.out / "last.pt")
     if share.rank == 0:
         write_curves(flags.out, chosen, history)
-    if share.world_size > 1:
-        dist.destroy_process_group()
+    leave(share)
 
 
-def sum_of_all(value: torch.Tensor, share: Share) -> torch.Tensor:
-    if share.world_size > 1:
-        dist.all_reduce(value)
-    return value
+def output_on(device: torch.device) -> OutputFormat:
+    normalise = {"mean": IMAGENET.mean, "std": IMAGENET.std}
+    if device.type == "cuda":
+        return OutputFormat(dtype="bfloat16", channels_last=True, **normalise)
+    return OutputFormat(dtype="float32", layout="CHW", **normalise)
 
 
-def mean_of_all(row: dict[str, float], share: Share) -> dict[str, float]:
-    total = sum_of_all(torch.tensor([*row.values()], device=share.device), share)
-    return dict(zip(row, (total / share.world_size).tolist(), strict=True))
-
-
-def gathered(state: dict[str, Any], share: Share) -> list[dict[str, Any]]:
-    states: list[Any] = [state] * share.world_size
-    if share.world_size > 1:
-        dist.all_gather_object(states, state)
-    return states
+def report(row: dict[str, float]) -> None:
+    print(
+        f"epoch {row['epoch']:3}  loss {row['train_loss']:.3f}  "
+        f"train {row['train_accuracy']:.3f}  validation {row['validation_accuracy']:.3f}",
+        flush=True,
+    )
 
 
 def write_curves(out: Path, chosen: Recipe, history: list[dict[str, float]]) -> None:
