@@ -2,8 +2,9 @@
 
     python benchmarks/in_graph.py
 
-counts what such a graph mixes into the last batch of an epoch. DALI trims that batch (PARTIAL)
-behind the graph, so that a partner drawn inside may be a sample that nobody gets.
+counts what such a graph mixes into the last batch of an epoch. DALI fills that batch with images of
+the next epoch (or, padded, with copies of the last) and trims it behind the graph (PARTIAL), so
+that a partner that is drawn inside may be an image that is not handed out with it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,12 @@ from PIL import Image
 
 from dali_mixup import Mixup, MixupGenericIterator
 
-FILES, BATCH, EPOCHS = 8, 3, 300
+FILES, BATCH, EPOCHS, GREYS = 8, 3, 300, 30
+EPOCH = {
+    "reader_name": "Reader",
+    "last_batch_policy": LastBatchPolicy.PARTIAL,
+    "auto_reset": True,
+}
 Samples = Sequence[np.ndarray]
 
 
@@ -58,44 +64,46 @@ class _PythonMixup:
 
 
 @pipeline_def(batch_size=BATCH, num_threads=1, device_id=None)
-def small_images(root: str, mix: Any = None) -> Any:
-    encoded, labels = fn.readers.file(file_root=root, name="Reader", pad_last_batch=True)
+def numbered_images(root: str, mix: Any = None) -> Any:
+    """Images and labels, and the number of each image; mixed, and the number of each partner."""
+    encoded, labels = fn.readers.file(file_root=root, name="Reader")
     images = fn.cast(fn.decoders.image(encoded, device="cpu"), dtype=types.FLOAT)
-    return (images, labels) if mix is None else mix(images, labels, num_classes=2)
+    numbers = fn.cast(images[0, 0, 0] / GREYS, dtype=types.INT32)
+    if mix is None:
+        return images, numbers, labels
+    mixed, target, partner = mix(images, labels, num_classes=2)
+    partner = fn.reshape(partner, shape=[])
+    return mixed, numbers, fn.permute_batch(numbers, indices=partner), target
 
 
-def strangers(partners_of_batches: Any) -> tuple[int, int]:
+def strangers(batches: Any) -> tuple[int, int]:
     """Samples of short batches, and those among them whose partner was not handed out."""
-    short = [partners for partners in partners_of_batches if len(partners) < BATCH]
-    return sum(map(len, short)), sum(int((p >= len(p)).sum()) for p in short)
+    short = [(own, partners) for own, partners in batches if len(own) < BATCH]
+    return (
+        sum(len(own) for own, _ in short),
+        sum(int((~np.isin(partners, own)).sum()) for own, partners in short),
+    )
 
 
-def partners_in_graph(root: str, mix: Any) -> Any:
+def mixed_in_graph(root: str, mix: Any) -> Any:
+    """The numbers of what is handed out, and of the partners, batch after batch."""
     loader = DALIGenericIterator(
-        small_images(root, mix=mix, seed=0),
-        ["data", "label", "partner"],
-        reader_name="Reader",
-        last_batch_policy=LastBatchPolicy.PARTIAL,
-        auto_reset=True,
+        numbered_images(root, mix=mix, seed=0), ["data", "number", "partner", "label"], **EPOCH
     )
     for _ in range(EPOCHS):
         for [batch] in loader:
-            yield batch["partner"].numpy().reshape(-1)
+            yield tuple(batch[name].numpy().reshape(-1) for name in ("number", "partner"))
 
 
-def partners_behind_it(root: str) -> Any:
+def mixed_behind_it(root: str) -> Any:
     loader = MixupGenericIterator(
-        small_images(root),
-        ["data", "label"],
-        reader_name="Reader",
-        last_batch_policy=LastBatchPolicy.PARTIAL,
-        auto_reset=True,
-        mixup=Mixup(num_classes=2, alpha=1.0),
-        plan_key="plan",
-    )
+        numbered_images(root), ["data", "number", "label"], **EPOCH,
+        mixup=Mixup(num_classes=2, alpha=1.0), plan_key="plan",
+    )  # fmt: skip
     for _ in range(EPOCHS):
         for [batch] in loader:
-            yield batch["plan"].partner
+            numbers = batch["number"].numpy().reshape(-1)
+            yield numbers, numbers[batch["plan"].partner]
 
 
 def main() -> None:
@@ -103,17 +111,15 @@ def main() -> None:
         for index in range(FILES):
             path = Path(root) / f"class_{index % 2}" / f"{index}.png"
             path.parent.mkdir(exist_ok=True)
-            Image.fromarray(np.full((8, 8, 3), 30 * index, np.uint8)).save(path)
-        print(
-            f"{FILES} files, batches of {BATCH}, PARTIAL, {EPOCHS} epochs: samples of last batches"
-        )
-        for name, partners in {
-            "in the graph, operators": partners_in_graph(root, by_operators),
-            "in the graph, python_function": partners_in_graph(root, by_python),
-            "dali-mixup": partners_behind_it(root),
+            Image.fromarray(np.full((8, 8, 3), GREYS * index, np.uint8)).save(path)
+        print(f"{FILES} files, batches of {BATCH}, PARTIAL, {EPOCHS} epochs: in the last batches")
+        for name, batches in {
+            "in the graph, operators": mixed_in_graph(root, by_operators),
+            "in the graph, python_function": mixed_in_graph(root, by_python),
+            "dali-mixup": mixed_behind_it(root),
         }.items():
-            count, lost = strangers(partners)
-            print(f"{name:30} {lost} of {count} mixed with a sample that nobody got")
+            count, lost = strangers(batches)
+            print(f"{name:30} {lost} of {count} mixed with an image that was not handed out")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import torch
 from torch import nn
 
-from dali_mixup import peers  # lets torchvision load beside a CPU build of torch
+import dali_mixup.peers  # noqa: F401  lets torchvision load beside a CPU build of torch
 
 
 class SmallCNN(nn.Sequential):
@@ -48,7 +50,9 @@ def build_model(name: str, num_classes: int, image_size: int) -> nn.Module:
     if name == "small_vit":
         return SmallViT(num_classes, image_size)
     if name.startswith("timm:"):
-        timm = peers.installed("timm")
-        return timm.create_model(name.removeprefix("timm:"), num_classes=num_classes)
+        return import_module("timm").create_model(
+            name.removeprefix("timm:"), num_classes=num_classes
+        )
     options = {"image_size": image_size} if name.startswith("vit_") else {}
-    return peers.installed("torchvision.models").get_model(name, num_classes=num_classes, **options)
+    models = import_module("torchvision.models")
+    return models.get_model(name, num_classes=num_classes, **options)

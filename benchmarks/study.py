@@ -16,6 +16,7 @@ import os
 import tempfile
 import warnings
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +36,7 @@ from training import (
     validation_loader,
 )
 
-from dali_mixup import Mixup, OutputFormat, peers
+from dali_mixup import Mixup, OutputFormat
 from dali_mixup.advice import MixupWarning
 from dali_mixup.measure import card, record
 
@@ -146,7 +147,10 @@ def train(scale: Scale, run: Run) -> dict[str, Any]:
     )  # fmt: skip
     optimizer = optimizer_for(model, OPTIMIZER)
     schedule = schedule_for(
-        optimizer, {"name": "cosine", "warmup_epochs": 2}, scale.epochs, len(loader)
+        optimizer,
+        {"name": "cosine", "warmup_epochs": 2, "warmup_factor": 0.1},
+        scale.epochs,
+        len(loader),
     )
     load = partial(all_images, scale=scale, mixup=mixup, share=share)
     seen, unseen = load(train_folder), load(folder / "clean/val")
@@ -219,7 +223,7 @@ def measured(
 
 def calibration_error(probabilities: torch.Tensor, labels: torch.Tensor) -> float:
     """Expected calibration error in 15 bins (Guo et al., ICML 2017)."""
-    multiclass = peers.installed("torchmetrics.functional.classification")
+    multiclass = import_module("torchmetrics.functional.classification")
     return float(
         multiclass.multiclass_calibration_error(probabilities, labels, probabilities.shape[1])
     )

@@ -43,10 +43,9 @@ def summary(results: list[Row]) -> list[Row]:
             for name in DIFFERENCES:
                 differences = [100 * (run[name] - base[s][name]) for s, run in by_seed.items()]
                 row[f"{name}_difference"], row[f"{name}_interval"] = mean_and_interval(differences)
-        epochs = [run["epochs_to_loss"] for run in by_seed.values()]
-        reached = [value for value in epochs if value is not None]
-        row["reached_loss"] = f"{len(reached)}/{len(epochs)}"
-        row["epochs_to_loss"] = float(np.median(reached)) if reached else None
+        epochs = [run["epochs_to_loss"] or np.inf for run in by_seed.values()]
+        row["reached_loss"] = f"{int(np.isfinite(epochs).sum())}/{len(epochs)}"
+        row["epochs_to_loss"] = float(np.median(epochs)) if np.isfinite(np.median(epochs)) else None
         rows.append(row)
     return sorted(rows, key=lambda row: row["model"])
 

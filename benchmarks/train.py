@@ -4,9 +4,9 @@
     torchrun --nproc-per-node 8 benchmarks/train.py --recipe efficientnet-imagenet --data FOLDER
 
 FOLDER has train/ and val/, each with one folder a class; without it scikit-image's photographs are
-cut into one. Prints loss, training and validation accuracy side by side: mixup is to raise the
-second, and where the first stays low with it, alpha is too large. Writes curves, as JSON and PNG,
-and last.pt, from which --resume goes on.
+cut into one, to look at. Prints loss and both accuracies side by side, the training one as a share
+of what mixed targets allow: where it stays low, alpha is too large, or the training too short.
+Writes curves, as JSON and PNG, and last.pt, from which --resume goes on.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from training import (
     Share,
     optimizer_for,
     predict,
+    random_state,
     schedule_for,
+    set_random_state,
     train_epoch,
     training_loader,
     validation_loader,
@@ -46,7 +48,7 @@ SMALL = Recipe(
     epochs=20,
     mixup={"alpha": 0.2},
     optimizer={"name": "AdamW", "lr": 3e-3, "weight_decay": 0.05},
-    schedule={"name": "cosine", "warmup_epochs": 1},
+    schedule={"name": "cosine", "warmup_epochs": 1, "warmup_factor": 0.1},
 )
 
 
@@ -118,9 +120,10 @@ def main() -> None:
     saved = None
     if flags.resume:
         saved = torch.load(flags.out / "last.pt", map_location="cpu", weights_only=True)
-    checkpoint = dali_checkpoints(saved["loaders"][share.rank])[0] if saved else None
+    own = saved["ranks"][share.rank] if saved else None
+    checkpoint = dali_checkpoints(own["loader"])[0] if own else None
     loader = training_loader(
-        data / "train", part, chosen.image_size, mixup, share, seed=flags.seed,
+        data / "train", part, chosen.image_size, mixup, share, seed=flags.seed + share.rank,
         enable_checkpointing=True, checkpoint=checkpoint, **chosen.pipeline,
     )  # fmt: skip
     resize = chosen.image_size * 8 // 7
@@ -132,8 +135,10 @@ def main() -> None:
     optimizer = optimizer_for(model, chosen.optimizer)
     schedule = schedule_for(optimizer, chosen.schedule, chosen.epochs, len(loader))
     history: list[dict[str, float]] = []
+    torch.manual_seed(flags.seed + share.rank)  # the weights are one for all, the dropout is not
     if saved:
-        loader.load_state_dict(saved["loaders"][share.rank])
+        loader.load_state_dict(own["loader"])
+        set_random_state(own["random"], share.device)
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         schedule.load_state_dict(saved["schedule"])
@@ -166,14 +171,15 @@ def main() -> None:
                 "lr": schedule.get_last_lr()[0],
             }
         )
-        loaders = gathered(loader.state_dict(), share)
+        random = random_state(share.device)
+        ranks = gathered({"loader": loader.state_dict(), "random": random}, share)
         if share.rank == 0:
             report(history[-1])
             state = {
                 "model": model.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "schedule": schedule.state_dict(),
-                "loaders": loaders,
+                "ranks": ranks,
                 "history": history,
             }
             torch.save(state, flags.out / "last.pt")

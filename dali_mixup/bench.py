@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -84,6 +85,7 @@ def methods(work: Work) -> dict[str, Method | None]:
     return {
         "copy": copy_of_the_output(work),
         "dali-mixup": partial(work.mixup, images, labels),
+        "dali-mixup elem": partial(replace(work.mixup, mode="elem"), images, labels),
         **{
             name: mix
             and mixed_by(mix, prepare, images.clone(), labels)  # timm writes into its input

@@ -17,7 +17,10 @@ def draw_bars(path: Path, title: str, rows: list[Row], unit: str) -> None:
     figure = Figure(figsize=(8, 1.2 + 0.45 * len(there)), layout="constrained")
     axes = figure.subplots()
     medians = [row[f"median_{unit}"] for row in there]
-    colours = [{"copy": COPY, "dali-mixup": OURS}.get(row["method"], OTHERS) for row in there]
+    colours = [
+        OURS if "dali-mixup" in row["method"] else {"copy": COPY}.get(row["method"], OTHERS)
+        for row in there
+    ]
     bars = axes.barh([row["method"] for row in there], medians, color=colours)
     labels = [
         f"{value:.4g}  ({row['ratio_to_copy']:.1f} x copy)"

@@ -66,7 +66,7 @@ def examine(backend: str = "auto") -> list[Finding]:
 def _library(module: str, missing: str, advice: str) -> Finding:
     try:
         found = import_module(module)
-    except ImportError as error:
+    except Exception as error:  # a library that does not load raises what it likes
         return Finding(module, missing, f"not usable: {error}", advice)
     return Finding(module, GOOD, found.__version__)
 
@@ -74,7 +74,7 @@ def _library(module: str, missing: str, advice: str) -> Finding:
 def _torch_sees_a_gpu() -> bool:
     try:
         return bool(import_module("torch").cuda.is_available())
-    except ImportError:
+    except Exception:  # said by _library
         return False
 
 
@@ -162,10 +162,10 @@ def _choice(backend: str, wanted: str, gpu: bool) -> Finding:
 def _attempt(what: str, failed: str, test: Callable[[], str]) -> Finding:
     try:
         return Finding(what, GOOD, test())
-    except ImportError as error:
-        return Finding(what, failed, f"not tried: {error}", EXTRAS)
+    except ArithmeticError as error:
+        return Finding(what, BAD, str(error), "report this, with all the lines above")
     except Exception as error:  # whatever it is, a report is asked for and not a traceback
-        return Finding(what, BAD, f"{type(error).__name__}: {error}", "report this")
+        return Finding(what, failed, f"{type(error).__name__}: {error}", EXTRAS)
 
 
 def _example() -> tuple[Mixup, np.ndarray, np.ndarray]:

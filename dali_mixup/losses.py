@@ -108,6 +108,7 @@ class _PairCrossEntropy(torch.autograd.Function):
         lam: torch.Tensor,
         smoothing: float,
     ) -> torch.Tensor:
+        lam = lam.to(logits.dtype)
         ctx.save_for_backward(logits, own, partner, lam)
         ctx.smoothing = smoothing
         logs = logits.log_softmax(1)

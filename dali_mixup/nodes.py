@@ -31,7 +31,8 @@ class MixupNode(BaseNode[Any]):  # type: ignore[misc]
     Notes
     -----
     The state holds epoch and step of the plans and the source's own state. DALI's dynamic readers
-    refuse to go on from one (DALI 2.4), so a chain over them starts its epoch anew.
+    cannot go on from a state (DALI 2.4: NotImplementedError when it is loaded): over them begin an
+    epoch anew, with :meth:`set_epoch`.
 
     Examples
     --------
@@ -47,6 +48,10 @@ class MixupNode(BaseNode[Any]):  # type: ignore[misc]
             )
         self.source = source
         self.mixer = BatchMixer(mixup, **options)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch begins with the next reset."""
+        self.mixer.set_epoch(epoch)
 
     def reset(self, initial_state: dict[str, Any] | None = None) -> None:
         """Begin the next epoch, or go on where a state stands."""

@@ -22,10 +22,10 @@ if torch.version.cuda is None:
 
 
 def mixers(num_classes: int) -> dict[str, Mix | None]:
-    """Every peer's mixup with ``lam ~ Beta(1, 1)``; None for a peer that is not installed."""
-    timm = installed("timm.data.mixup")
-    vision = installed("torchvision.transforms.v2")
-    kornia = installed("kornia.augmentation")
+    """Every peer's mixup with ``lam ~ Beta(1, 1)``; None for a peer that does not load."""
+    timm = _usable("timm.data.mixup")
+    vision = _usable("torchvision.transforms.v2")
+    kornia = _usable("kornia.augmentation")
     settings = {"num_classes": num_classes, "label_smoothing": 0.0}
     return {
         "timm batch": timm and timm.Mixup(mode="batch", **settings),
@@ -37,8 +37,8 @@ def mixers(num_classes: int) -> dict[str, Mix | None]:
 
 def cutmixers(num_classes: int) -> dict[str, Mix | None]:
     """CutMix of the peers that hand out soft labels themselves."""
-    timm = installed("timm.data.mixup")
-    vision = installed("torchvision.transforms.v2")
+    timm = _usable("timm.data.mixup")
+    vision = _usable("torchvision.transforms.v2")
     cut = {"mixup_alpha": 0.0, "cutmix_alpha": 1.0, "label_smoothing": 0.0}
     return {
         "timm batch": timm and timm.Mixup(mode="batch", num_classes=num_classes, **cut),
@@ -47,12 +47,11 @@ def cutmixers(num_classes: int) -> dict[str, Mix | None]:
     }
 
 
-def installed(module: str) -> Any:
+def _usable(module: str) -> Any:
+    """None too for what is installed without its dependencies, or beside another torch."""
     try:
         return import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name != module.partition(".")[0]:
-            raise
+    except (ImportError, RuntimeError):
         return None
 
 

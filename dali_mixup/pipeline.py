@@ -61,7 +61,8 @@ def image_pipeline(
     device_id : int
         The GPU.
     seed : int
-        Of the shuffling and the augmentation.
+        Of the shuffling and the augmentation. Ranks with one seed would crop and mirror alike; with
+        a seed each their parts stay apart all the same.
     random_area, random_aspect_ratio : (float, float)
         Of the crop: share of the image's area, width over height.
     mirror_probability : float in [0, 1]

@@ -49,8 +49,9 @@ class Recipe:
     optimizer : mapping
         ``name``, of ``torch.optim``, and its arguments; ``lr`` is for `batch_size`.
     schedule : mapping
-        ``warmup_epochs``, and ``name``: "cosine", to 0; "step", times ``gamma`` at the epochs
-        ``milestones``; "exponential", times ``gamma`` every ``every_epochs``.
+        ``warmup_epochs``, linear from ``warmup_factor`` of `lr`, and ``name``: "cosine", to 0;
+        "step", times ``gamma`` at the epochs ``milestones``; "exponential", times ``gamma`` every
+        ``every_epochs``.
     """
 
     name: str
@@ -98,7 +99,7 @@ _RECIPES = (
         pipeline={"randaugment": (2, 9)},
         mixup={"alpha": 0.2, "label_smoothing": 0.1},
         optimizer={"name": "AdamW", "lr": 1.6e-3, "betas": (0.9, 0.95), "weight_decay": 0.3},
-        schedule={"name": "cosine", "warmup_epochs": 20},
+        schedule={"name": "cosine", "warmup_epochs": 20, "warmup_factor": 0.01},
     ),
     Recipe(
         name="efficientnet-imagenet",
@@ -119,7 +120,13 @@ _RECIPES = (
             "eps": 1e-3,
             "weight_decay": 1e-5,
         },
-        schedule={"name": "exponential", "gamma": 0.97, "every_epochs": 2.4, "warmup_epochs": 5},
+        schedule={
+            "name": "exponential",
+            "gamma": 0.97,
+            "every_epochs": 2.4,
+            "warmup_epochs": 5,
+            "warmup_factor": 0.1,
+        },
     ),
     Recipe(
         name="resnet50-imagenet",
@@ -142,6 +149,7 @@ _RECIPES = (
             "gamma": 0.1,
             "milestones": (60, 120, 180),
             "warmup_epochs": 5,
+            "warmup_factor": 0.25,
         },
     ),
 )

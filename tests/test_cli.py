@@ -1,5 +1,6 @@
 """The command: what it shows, what it writes, and how it fails."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -199,6 +200,21 @@ def test_doctor_names_the_command_for_a_library_that_is_missing(monkeypatch):
 
     assert finding.state == NOTE
     assert "pip install 'dali-mixup[cuda12]'" in finding.advice
+
+
+def test_a_library_that_does_not_load_is_a_line_of_the_report(monkeypatch):
+    def refuse(module):
+        if module == "torch":
+            raise OSError("libcudnn.so.9: cannot open shared object file")
+        return importlib.import_module(module)
+
+    monkeypatch.setattr(doctor, "import_module", refuse)
+
+    findings = {found.what: found for found in doctor.examine()}
+
+    assert findings["torch"].state == NOTE
+    assert "libcudnn.so.9" in findings["torch"].detail
+    assert findings["numpy reference"].state == GOOD
 
 
 def test_two_builds_of_one_library_are_bad(monkeypatch):

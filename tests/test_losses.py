@@ -56,6 +56,18 @@ def test_a_pair_of_one_class_has_its_gradient_once():
     assert torch.autograd.gradcheck(lambda x: mixup_cross_entropy(x, pairs, 0.1), (logits,))
 
 
+@pytest.mark.parametrize("logits_dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("lam_dtype", [torch.float32, torch.float64])
+def test_lam_and_logits_need_not_be_of_one_dtype(logits_dtype, lam_dtype):
+    logits, (own, partner, lam), soft = example(dtype=logits_dtype)
+    (want,) = torch.autograd.grad(mixup_cross_entropy(logits, soft.to(logits_dtype)), logits)
+
+    loss = mixup_cross_entropy(logits, (own, partner, lam.to(lam_dtype)))
+    (got,) = torch.autograd.grad(loss, logits)
+
+    torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-7)
+
+
 def test_half_precision_logits_are_computed_in_float32():
     logits, pairs, _ = example(dtype=torch.float16)
 

@@ -105,6 +105,17 @@ def test_a_pass_that_is_left_counts_as_an_epoch():
     assert (node.mixer.epoch, node.mixer.step) == (1, 1)
 
 
+def test_an_epoch_can_be_begun_by_its_number():
+    whole = tn.Loader(MixupNode(numbered(), Mixup(**SETTINGS)))
+    list(whole)
+    node = MixupNode(numbered(), Mixup(**SETTINGS))
+
+    node.set_epoch(1)
+
+    for got, want in zip(tn.Loader(node), whole, strict=True):
+        assert torch.equal(got[0], want[0])
+
+
 def test_what_is_no_node_is_refused():
     with pytest.raises(TypeError, match=r"source: expected a torchdata node, got .*MixupLoader"):
         MixupNode([], Mixup(**SETTINGS))

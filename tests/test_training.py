@@ -22,13 +22,6 @@ def benchmarks(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
 
 
-def run(script, *arguments, launcher=(sys.executable,)):
-    command = [*launcher, str(BENCHMARKS / script), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.fixture
 def data(photo_folder, tmp_path):
     """train/ and val/ of the same 14 photographs."""
@@ -42,29 +35,44 @@ def curves(folder):
     return json.loads((folder / "curves.json").read_text())["history"]
 
 
-def test_a_training_that_is_resumed_equals_one_that_was_not_stopped(data, tmp_path):
-    settings = ["--data", data, "--epochs", 4, "--batch-size", 4, "--num-threads", 1]
+def with_dropout(name, num_classes, image_size):
+    return torch.nn.Sequential(
+        torch.nn.AdaptiveAvgPool2d(4),
+        torch.nn.Flatten(),
+        torch.nn.Dropout(),
+        torch.nn.Linear(48, num_classes),
+    )
 
-    run("train.py", *settings, "--out", tmp_path / "whole")
-    run("train.py", *settings, "--out", tmp_path / "parts", "--stop-after", 2)
-    run("train.py", *settings, "--out", tmp_path / "parts", "--resume")
+
+def test_a_training_that_is_resumed_equals_one_that_was_not_stopped(
+    benchmarks, monkeypatch, data, tmp_path
+):
+    import train
+
+    monkeypatch.setattr(train, "build_model", with_dropout)
+    command = f"train.py --data {data} --epochs 4 --batch-size 4 --num-threads 1 --out {tmp_path}"
+
+    for arguments in ("/whole", "/parts --stop-after 2", "/parts --resume"):
+        monkeypatch.setattr(sys, "argv", (command + arguments).split())
+        train.main()
 
     assert curves(tmp_path / "parts") == curves(tmp_path / "whole")
     assert len(curves(tmp_path / "whole")) == 4
     assert (tmp_path / "whole" / "curves.png").stat().st_size > 10_000
 
 
-def test_processes_train_one_model(data, tmp_path):
-    launcher = [str(Path(sys.executable).with_name("torchrun")), "--nproc-per-node", "2"]
+def test_processes_share_the_work(data, tmp_path):
+    torchrun = [str(Path(sys.executable).with_name("torchrun")), "--nproc-per-node", "2"]
     settings = ["--data", data, "--epochs", 3, "--batch-size", 8, "--num-threads", 1]
+    command = [*torchrun, str(BENCHMARKS / "train.py"), *map(str, settings)]
 
-    said = run("train.py", *settings, "--out", tmp_path / "two", launcher=launcher)
+    done = subprocess.run([*command, "--out", tmp_path], capture_output=True, text=True)
 
-    assert "2 x 4 images" in said
-    history = curves(tmp_path / "two")
-    assert history[-1]["train_loss"] < history[0]["train_loss"]
-    saved = torch.load(tmp_path / "two" / "last.pt", weights_only=True)
-    assert [state["epoch"] for state in saved["loaders"]] == [3, 3]
+    assert done.returncode == 0, done.stderr
+    assert "2 x 4 images" in done.stdout
+    assert curves(tmp_path)[-1]["train_loss"] < curves(tmp_path)[0]["train_loss"]
+    saved = torch.load(tmp_path / "last.pt", weights_only=True)
+    assert [rank["loader"]["epoch"] for rank in saved["ranks"]] == [3, 3]
 
 
 def test_a_recipes_rate_follows_the_batch_size(benchmarks, monkeypatch):
@@ -81,10 +89,19 @@ def test_a_recipes_rate_follows_the_batch_size(benchmarks, monkeypatch):
 @pytest.mark.parametrize(
     ("schedule", "at"),
     [
-        ({"name": "cosine", "warmup_epochs": 2}, {20: 1.0, 60: 0.5, 100: 0.0}),
         (
-            {"name": "step", "gamma": 0.1, "milestones": (4, 8), "warmup_epochs": 2},
-            {20: 1.0, 39: 1.0, 41: 0.1, 79: 0.1, 81: 0.01},
+            {"name": "cosine", "warmup_epochs": 2, "warmup_factor": 0.1},
+            {20: 1.0, 60: 0.5, 100: 0.0},
+        ),
+        (
+            {
+                "name": "step",
+                "gamma": 0.1,
+                "milestones": (4, 8),
+                "warmup_epochs": 2,
+                "warmup_factor": 0.25,
+            },
+            {0: 0.25, 20: 1.0, 39: 1.0, 41: 0.1, 79: 0.1, 81: 0.01},
         ),
         (
             {"name": "exponential", "gamma": 0.5, "every_epochs": 2.5, "warmup_epochs": 0},
@@ -137,12 +154,16 @@ def test_replaced_labels_are_a_share_and_never_the_own(benchmarks, tmp_path):
     from study_data import with_replaced_labels, write_digits
 
     write_digits(tmp_path / "clean", seed=0)
-    with_replaced_labels(tmp_path / "clean/train", tmp_path / "noisy", share=0.4, seed=0)
+    with_replaced_labels(tmp_path / "clean/train", tmp_path / "some", share=0.4, seed=0)
+    with_replaced_labels(tmp_path / "clean/train", tmp_path / "all", share=1.0, seed=0)
 
-    files = list((tmp_path / "noisy").glob("*/*"))
-    moved = [file.parent.name != file.name.partition("_")[0] for file in files]
-    assert len(files) == len(list((tmp_path / "clean/train").glob("*/*")))
-    assert np.mean(moved) == pytest.approx(0.4, abs=0.1)
+    assert np.mean(moved(tmp_path / "some")) == pytest.approx(0.4, abs=0.1)
+    assert all(moved(tmp_path / "all"))
+    assert len(moved(tmp_path / "some")) == len(list((tmp_path / "clean/train").glob("*/*")))
+
+
+def moved(folder):
+    return [file.parent.name != file.name.partition("_")[0] for file in folder.glob("*/*")]
 
 
 def test_differences_are_paired_by_seed(benchmarks):
