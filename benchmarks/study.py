@@ -3,9 +3,10 @@
     python benchmarks/study.py --quick
     python benchmarks/study.py --json study.json --png study.png
 
-Every arm is trained with the same seeds, each with its own split, weights and order, and compared
-with its baseline seed by seed; "+-" is half of the 95 % interval of the mean (Student's t). The
-images are scikit-learn's handwritten digits, or --data FOLDER with train/ and val/.
+Every arm is trained with the same seeds, each with its own split of the digits, weights and order,
+and compared with its baseline seed by seed; "+-" is half of the 95 % interval of the mean
+difference (Student's t), over splits of one data set, not corrected for how many there are. The
+images are scikit-learn's handwritten digits, or --data FOLDER with train/ and val/, as it is.
 """
 
 from __future__ import annotations
@@ -195,7 +196,10 @@ def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> float:
 def measured(
     model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, seed: int
 ) -> dict[str, Any]:
-    """Accuracy on images as they are, attacked, noisy and blurred; calibration."""
+    """Accuracy on images as they are, attacked, noisy and blurred; calibration.
+
+    Noise is not clipped; blur is the mean of 3 x 3 pixels, with mid-grey beyond the border.
+    """
     logits = logits_of(model, images)
     probabilities = logits.softmax(1)
     confidence, prediction = probabilities.max(1)
