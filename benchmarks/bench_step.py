@@ -27,7 +27,7 @@ MODELS = ("resnet50", "vit_b_16")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, metavar="PATH", help="record the run here")
-    parser.add_argument("--rounds", type=int, default=30 if GPU else 7)
+    parser.add_argument("--rounds", type=int, default=30 if GPU else 11)
     parser.add_argument("--batch-size", type=int, default=128 if GPU else 8)
     flags = parser.parse_args()
 

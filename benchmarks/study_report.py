@@ -93,13 +93,17 @@ def draw(path: Path, results: list[Row], rows: list[Row]) -> None:
     colours = dict(zip(models, (OURS, SECOND, INK, PALE), strict=False))
 
     for model in models:
-        plain = [(a, found[model, f"alpha {a}"]) for a in alphas_in(found, model, "")]
-        gain.errorbar(
-            [str(a) for a, _ in plain],
-            [row["accuracy_difference"] for _, row in plain],
-            [row["accuracy_interval"] for _, row in plain],
-            color=colours[model], marker="o", capsize=4, label=model,
-        )  # fmt: skip
+        for suffix, style in (("", "-"), (", no crops", "--")):
+            swept = alphas_in(found, model, suffix)
+            points = [found[model, f"alpha {alpha}{suffix}"] for alpha in swept]
+            if points:
+                gain.errorbar(
+                    [*map(str, swept)],
+                    [row["accuracy_difference"] for row in points],
+                    [row["accuracy_interval"] for row in points],
+                    color=colours[model], linestyle=style, marker="o", capsize=4,
+                    label=f"{model}{suffix}",
+                )  # fmt: skip
     gain.axhline(0, color=PALE, linewidth=1)
     gain.set(title="top-1 with mixup less top-1 without, points", xlabel="alpha")
 
@@ -141,7 +145,8 @@ def draw(path: Path, results: list[Row], rows: list[Row]) -> None:
 
     for axes in (gain, reliability, noise, underfitting):
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8)
+        if axes is not noise:  # its colours are the others'
+            axes.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=110)
 
 

@@ -77,7 +77,7 @@ def show(title: str, rows: list[Row]) -> None:
 def record(
     path: Path, *, cores: int, packages: tuple[str, ...], rows: list[Row], **hardware: str
 ) -> None:
-    """Write the rows with the machine, the versions, the commit and the command."""
+    """Write the rows, a line each, with the machine, the versions, the commit and the command."""
     run = {
         "machine": _cpu_model(),
         "cores": cores,
@@ -85,10 +85,12 @@ def record(
         "versions": {"python": platform.python_version()} | {p: installed(p) for p in packages},
         "commit": _commit(),
         "command": " ".join(["python", *sys.argv]),
-        "rows": rows,
+        "rows": [],
     }
+    lines = ",\n    ".join(map(json.dumps, rows))
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(run, indent=2) + "\n")
+    text = json.dumps(run, indent=2).replace('"rows": []', f'"rows": [\n    {lines}\n  ]')
+    path.write_text(f"{text}\n")
 
 
 def _cpu_model() -> str:
