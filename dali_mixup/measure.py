@@ -84,13 +84,20 @@ def record(
         **hardware,
         "versions": {"python": platform.python_version()} | {p: installed(p) for p in packages},
         "commit": _commit(),
-        "command": " ".join(["python", *sys.argv]),
+        "command": _command(),
         "rows": [],
     }
     lines = ",\n    ".join(map(json.dumps, rows))
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(run, indent=2).replace('"rows": []', f'"rows": [\n    {lines}\n  ]')
     path.write_text(f"{text}\n")
+
+
+def _command() -> str:
+    """As it would be given in a checkout, wherever this one lies."""
+    script, *arguments = sys.argv
+    package = Path(script).name in ("__main__.py", "dali-mixup")
+    return " ".join(["dali-mixup" if package else f"python {script}", *arguments])
 
 
 def _cpu_model() -> str:
