@@ -174,14 +174,15 @@ def bench(
 
 
 def show(title: str, rows: list[Row]) -> None:
-    """A table; methods without figures are not installed, or do not take such a batch."""
     columns = [column for column in rows[0] if column != "method"]
-    table = Table(title=title, title_justify="left")
-    table.add_column("method")
+    missing = any(row[columns[0]] is None for row in rows)
+    caption = "-: not installed, or does not take such a batch" if missing else None
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
+    table.add_column("method", no_wrap=True)
     for column in columns:
         table.add_column(column.replace("_", " "), justify="right")
     for row in rows:
-        cells = ["not measured" if row[c] is None else f"{row[c]:.4g}" for c in columns]
+        cells = ["-" if row[c] is None else f"{row[c]:.4g}" for c in columns]
         table.add_row(row["method"], *cells, style="bold" if "mixup" in row["method"] else None)
     console.print(table)
 
