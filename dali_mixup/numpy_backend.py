@@ -265,10 +265,8 @@ def _groups(plan: MixPlan, form: Conversion, size: int) -> Iterator[_Group]:
 def _regions(plan: MixPlan, form: Conversion) -> list[tuple[slice, ...] | None]:
     """What each image takes from its partner as it is; None where images are weighed."""
     planes = (slice(None),) if form.in_layout == "CHW" else ()
-    nothing, everything = (slice(0),), (slice(None),)
-    regions: list[tuple[slice, ...] | None] = [
-        {1.0: nothing, 0.0: everything}.get(lam) for lam in plan.lam.tolist()
-    ]
+    selected = {1.0: (slice(0),), 0.0: (slice(None),)}  # nothing, everything
+    regions: list[tuple[slice, ...] | None] = [selected.get(lam) for lam in plan.lam.tolist()]
     if plan.box is not None:
         for i, (y0, y1, x0, x1) in enumerate(plan.box.tolist()):
             if y0 < y1 and x0 < x1:
