@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from arms import ALPHAS
 from matplotlib.figure import Figure
 from scipy.stats import t
 
-Row = dict[str, Any]
+from dali_mixup.measure import Row
 
 PERCENTAGES = (
     "accuracy",
@@ -151,5 +151,4 @@ def draw(path: Path, results: list[Row], rows: list[Row]) -> None:
 
 
 def alphas_in(found: dict[tuple[str, str], Row], model: str, suffix: str) -> list[float]:
-    every = (0.1, 0.2, 0.4, 1.0, 2.0)
-    return [alpha for alpha in every if (model, f"alpha {alpha}{suffix}") in found]
+    return [alpha for alpha in ALPHAS if (model, f"alpha {alpha}{suffix}") in found]
