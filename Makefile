@@ -32,6 +32,7 @@ lint: .venv/ready
 	$(FULL)/ruff check
 	$(FULL)/ruff format --check
 	$(FULL)/mypy
+	$(FULL)/lint-imports
 
 # Everything that works without a GPU.
 .venv/ready: pyproject.toml .ci/cpu-constraints.txt

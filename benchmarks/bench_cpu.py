@@ -19,10 +19,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dali_mixup import numpy_backend
-from dali_mixup.bench import Method, Work, methods, microseconds_an_image, with_draws, written_out
-from dali_mixup.measure import Row, interleaved, record, show
-from dali_mixup.peers import PEERS
+from dali_mixup.backends import reference
+from dali_mixup.cli.bench import (
+    Method,
+    Work,
+    methods,
+    microseconds_an_image,
+    with_draws,
+    written_out,
+)
+from dali_mixup.cli.measure import Row, interleaved, record, show
+from dali_mixup.cli.peers import PEERS
 
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(16 << 30)}
 
@@ -55,7 +62,7 @@ def every_method(work: Work) -> dict[str, Method | None]:
     images, labels = work.batch()
     compiled = torch.compile(written_out(work))
     return methods(work) | {
-        "numpy_backend, out=": into_memory_that_is_there(work, images.numpy(), labels.numpy()),
+        "reference, out=": into_memory_that_is_there(work, images.numpy(), labels.numpy()),
         "torch.compile": with_draws(compiled, images, labels),
     }
 
@@ -67,8 +74,8 @@ def into_memory_that_is_there(work: Work, images: np.ndarray, labels: np.ndarray
     soft = np.zeros((work.batch_size, work.num_classes), np.float32)
 
     def mix() -> None:
-        numpy_backend.blend(images, plan, mixup.output, layout=mixup.layout, out=mixed)
-        numpy_backend.soft_labels(labels, plan, work.num_classes, out=soft)
+        reference.blend(images, plan, mixup.output, layout=mixup.layout, out=mixed)
+        reference.soft_labels(labels, plan, work.num_classes, out=soft)
 
     return mix
 

@@ -32,9 +32,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from dali_mixup import MixPlan, Mixup, OutputFormat, cupy_backend, numpy_backend
-from dali_mixup.measure import Row, card, interleaved, record, show
-from dali_mixup.peers import Mix, cutmixers, mixers
+from dali_mixup import MixPlan, Mixup, OutputFormat
+from dali_mixup.backends import reference
+from dali_mixup.backends.cuda import backend as cuda_backend
+from dali_mixup.cli.measure import Row, card, interleaved, record, show
+from dali_mixup.cli.peers import Mix, cutmixers, mixers
 
 NUM_CLASSES = 1000
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -225,7 +227,7 @@ def settings(work: Work) -> dict[str, Any]:
 
 def dali_mixup(work: Work, batches: Rotation, plans: list[MixPlan]) -> Call:
     given, turns = settings(work), Rotation(plans)
-    return lambda: cupy_backend.mix(*batches.next(), turns.next(), **given)
+    return lambda: cuda_backend.mix(*batches.next(), turns.next(), **given)
 
 
 def peers(work: Work) -> dict[str, Mix | None]:
@@ -286,7 +288,7 @@ def written_out(work: Work, batches: Rotation, plan: MixPlan, *, compiled: bool)
     batch = batches.next()
     try:
         mixed, soft = step(*batch)
-        ours, our_soft = cupy_backend.mix(*batch, plan, **settings(work))
+        ours, our_soft = cuda_backend.mix(*batch, plan, **settings(work))
         assert mixed.stride() == ours.stride()
         torch.testing.assert_close(mixed, ours, rtol=0, atol=TOLERANCE[work.out_dtype])
         torch.testing.assert_close(soft, our_soft, rtol=0, atol=1e-6)
@@ -300,11 +302,11 @@ def written_out(work: Work, batches: Rotation, plan: MixPlan, *, compiled: bool)
 
 def check_against_numpy(work: Work, batch: Batch, plan: MixPlan) -> None:
     """A few samples in every bit, in memory that was poisoned before."""
-    poisoned = cupy_backend.mix(*batch, plan, **settings(work))
+    poisoned = cuda_backend.mix(*batch, plan, **settings(work))
     for part in poisoned:
         part.fill_(math.nan)
     del poisoned, part  # the next outputs take their memory
-    mixed, soft = cupy_backend.mix(*batch, plan, **settings(work))
+    mixed, soft = cuda_backend.mix(*batch, plan, **settings(work))
 
     for i in sorted({0, work.batch // 3, work.batch - 1}):
         pair = [i, int(plan.partner[i])]
@@ -312,8 +314,8 @@ def check_against_numpy(work: Work, batch: Batch, plan: MixPlan) -> None:
         box = None if plan.box is None else [plan.box[i], [0, 0, 0, 0]]
         alone = MixPlan([1, 1], [plan.lam[i], 1.0], box)
         layout = settings(work)["layout"]
-        want = numpy_backend.blend(images, alone, work.mixup.output, layout=layout)[0]
-        want_soft = numpy_backend.soft_labels(labels, alone, NUM_CLASSES)[0]
+        want = reference.blend(images, alone, work.mixup.output, layout=layout)[0]
+        want_soft = reference.soft_labels(labels, alone, NUM_CLASSES)[0]
         assert bytes_of(mixed[i]) == want.tobytes(), f"{work.title}: sample {i} differs"
         assert bytes_of(soft[i]) == want_soft.tobytes(), f"{work.title}: label {i} differs"
 

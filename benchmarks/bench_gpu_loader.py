@@ -23,8 +23,8 @@ from nvidia.dali.plugin.pytorch import DALIClassificationIterator
 from photographs import write_photographs
 
 from dali_mixup import Mixup, MixupClassificationIterator, OutputFormat, image_pipeline
-from dali_mixup.measure import Row, card, interleaved, record, show
-from dali_mixup.peers import Mix, mixers
+from dali_mixup.cli.measure import Row, card, interleaved, record, show
+from dali_mixup.cli.peers import Mix, mixers
 
 SIDE, NUM_CLASSES, THREADS = 224, 1000, 16
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]

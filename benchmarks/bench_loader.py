@@ -24,8 +24,8 @@ from nvidia.dali.plugin.pytorch import DALIClassificationIterator, DALIGenericIt
 from photographs import write_photographs
 
 from dali_mixup import Mixup, MixupClassificationIterator, OutputFormat, image_pipeline
-from dali_mixup.measure import interleaved, record, show
-from dali_mixup.peers import PEERS, Mix, mixers
+from dali_mixup.cli.measure import interleaved, record, show
+from dali_mixup.cli.peers import PEERS, Mix, mixers
 
 BATCH, SIDE, NUM_CLASSES, THREADS = 64, 224, 1000, 2
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]

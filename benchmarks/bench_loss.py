@@ -18,9 +18,10 @@ from time import perf_counter
 import torch
 from torch.nn.functional import cross_entropy
 
-from dali_mixup import MixPlan, Mixup, numpy_backend
+from dali_mixup import MixPlan, Mixup
+from dali_mixup.backends import reference
+from dali_mixup.cli.measure import Row, card, interleaved, record, show
 from dali_mixup.losses import mixup_cross_entropy
-from dali_mixup.measure import Row, card, interleaved, record, show
 
 BATCH = 256
 WIDTHS = (1_000, 21_841)
@@ -85,10 +86,10 @@ def losses(width: int) -> dict[str, Loss]:
 
 def dense_rows(labels: torch.Tensor, plan: MixPlan, width: int) -> torch.Tensor:
     if DEVICE == "cuda":
-        from dali_mixup import cupy_backend
+        from dali_mixup.backends.cuda import backend as cuda_backend
 
-        return cupy_backend.soft_labels(labels, plan, width)
-    return torch.from_numpy(numpy_backend.soft_labels(labels.numpy(), plan, width))
+        return cuda_backend.soft_labels(labels, plan, width)
+    return torch.from_numpy(reference.soft_labels(labels.numpy(), plan, width))
 
 
 def milliseconds(loss: Loss) -> float:

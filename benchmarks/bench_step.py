@@ -16,9 +16,9 @@ import torch
 from models import build_model
 from torch.nn.functional import cross_entropy
 
-from dali_mixup.bench import Work
-from dali_mixup.measure import Row, card, interleaved, record, show
-from dali_mixup.peers import mixers
+from dali_mixup.cli.bench import Work
+from dali_mixup.cli.measure import Row, card, interleaved, record, show
+from dali_mixup.cli.peers import mixers
 
 GPU = torch.cuda.is_available()
 MODELS = ("resnet50", "vit_b_16")

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from dali_mixup import Mixup, MixupClassificationIterator, OutputFormat, image_pipeline
-from dali_mixup.contact_sheet import contact_sheet
+from dali_mixup.cli.contact_sheet import contact_sheet
 
 SIZE = 224
 NORMALISED = OutputFormat(

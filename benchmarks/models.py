@@ -7,7 +7,7 @@ from importlib import import_module
 import torch
 from torch import nn
 
-import dali_mixup.peers  # noqa: F401  lets torchvision load beside a CPU build of torch
+import dali_mixup.cli.peers  # noqa: F401  lets torchvision load beside a CPU build of torch
 
 
 class SmallCNN(nn.Sequential):

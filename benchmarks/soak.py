@@ -31,7 +31,7 @@ from dali_mixup import (
     dali_checkpoints,
     image_pipeline,
 )
-from dali_mixup.measure import Row, record
+from dali_mixup.cli.measure import Row, record
 
 BATCH, SIDE, NUM_CLASSES = 8, 16, 10
 FULL_BATCHES, LAST_BATCH = 24, 5

@@ -39,7 +39,7 @@ from training import (
 
 from dali_mixup import Mixup, OutputFormat
 from dali_mixup.advice import MixupWarning
-from dali_mixup.measure import card, record
+from dali_mixup.cli.measure import card, record
 
 MODELS = ("small_cnn", "small_vit")
 OUTPUT = OutputFormat(dtype="float32", layout="CHW", mean=127.5, std=127.5)

@@ -10,7 +10,7 @@ from arms import ALPHAS
 from matplotlib.figure import Figure
 from scipy.stats import t
 
-from dali_mixup.measure import Row
+from dali_mixup.cli.measure import Row
 
 PERCENTAGES = (
     "accuracy",

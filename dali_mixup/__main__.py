@@ -4,7 +4,7 @@
 def main() -> None:
     """Run the command; what it needs is an extra of the package."""
     try:
-        from dali_mixup.cli import app
+        from dali_mixup.cli.app import app
     except ModuleNotFoundError as error:
         raise SystemExit(
             f"the command needs {error.name}, which is missing: pip install 'dali-mixup[cli]'"

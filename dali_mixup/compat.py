@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from dali_mixup.loader import MixupLoader
+from dali_mixup.loaders.wrapper import MixupLoader
 from dali_mixup.mixup import Mixup
 
 

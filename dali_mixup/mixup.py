@@ -266,10 +266,10 @@ def _engine(images: Any, backend: str) -> Any:
     """The module whose `mix` takes these images."""
     torch = sys.modules.get("torch")
     if isinstance(images, np.ndarray):
-        device, engine = "cpu", "numpy_backend"
+        device, engine = "cpu", "reference"
     elif torch is not None and isinstance(images, torch.Tensor):
         device = images.device.type
-        engine = {"cpu": "torch_cpu", "cuda": "cupy_backend"}.get(device, "")
+        engine = {"cpu": "torch_cpu", "cuda": "cuda.backend"}.get(device, "")
     else:
         raise TypeError(
             f"images: expected a numpy array or a torch tensor, got {type(images).__name__}; "
@@ -281,7 +281,7 @@ def _engine(images: Any, backend: str) -> Any:
             f"images: expected on {' or '.join(_DEVICES[backend])} for backend={backend!r}, "
             f"got on {device!r}"
         )
-    return import_module(f"dali_mixup.{engine}")
+    return import_module(f"dali_mixup.backends.{engine}")
 
 
 _DEVICES = {"auto": ("'cpu'", "'cuda'"), "numpy": ("'cpu'",), "cupy": ("'cuda'",)}

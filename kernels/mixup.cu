@@ -2,7 +2,7 @@
 // launch. CUDA C++17 without headers, barriers or shared memory, so that it compiles with NVRTC and,
 // through a shim, with a C++ compiler for the CPU.
 //
-// Arithmetic: float32, every operation rounded once, none fused; dali_mixup/numpy_backend.py is the
+// Arithmetic: float32, every operation rounded once, none fused; dali_mixup/backends/reference.py is the
 // reference and equals this file in every bit (a NaN is a NaN; which one is not defined).
 
 typedef unsigned char Byte;

@@ -80,10 +80,10 @@ def _photo(index: int) -> np.ndarray:
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Each backend's `blend` and `soft_labels` on numpy arrays.
 
-    "host" is cupy_backend.py with the kernel's source compiled for the CPU; "cupy" is the GPU.
+    "host" is the GPU backend with the kernel's source compiled for the CPU; "cupy" is the GPU.
     """
     if request.param == "numpy":
-        return import_module("dali_mixup.numpy_backend")
+        return import_module("dali_mixup.backends.reference")
     torch = require("torch", request.param)
     require("cupy", request.param)
     if request.param == "cupy":

@@ -18,9 +18,10 @@ import pytest
 import torch
 from specializations import DTYPES, specializations
 
-from dali_mixup import cuda, cupy_backend
-from dali_mixup.kernel_source import read_kernel
-from dali_mixup.launch import COMPILE_OPTIONS, Launch
+from dali_mixup.backends.cuda import backend as cuda_backend
+from dali_mixup.backends.cuda import device
+from dali_mixup.backends.cuda.launch import COMPILE_OPTIONS, Launch
+from dali_mixup.backends.cuda.source import read_kernel
 
 HERE = Path(__file__).parent / "host"
 COMPILER = (
@@ -91,7 +92,7 @@ def _build(source: str, parts: dict[str, list[str]]) -> Path:
 
 
 def run(launch: Launch, parameters: tuple[Any, ...], device: torch.device) -> None:
-    """`dali_mixup.cuda.run` on the CPU; every plan goes by pointer, to compile half the kernels."""
+    """`device.run` on the CPU; every plan goes by pointer, to compile half the kernels."""
     batch, plan = parameters
     kernel = re.sub(r"PlanByValue<\d+>", "PlanByPointer", launch.kernel)
     if kernel != launch.kernel:
@@ -100,12 +101,12 @@ def run(launch: Launch, parameters: tuple[Any, ...], device: torch.device) -> No
 
 
 def take_the_gpus_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let dali_mixup.cupy_backend run on CPU tensors, all of it but the launch itself."""
-    monkeypatch.setattr(cuda, "DEVICE_TYPE", "cpu")
-    monkeypatch.setattr(cuda, "run", run)
-    monkeypatch.setattr(cuda, "pinned", torch.clone)
-    monkeypatch.setattr(cuda, "is_capturing", lambda device: False)
-    monkeypatch.setattr(cuda, "index_of", lambda device: 0)
-    monkeypatch.setattr(cuda, "synchronize", lambda device: None)
+    """Let dali_mixup.backends.cuda.backend run on CPU tensors, all of it but the launch itself."""
+    monkeypatch.setattr(device, "DEVICE_TYPE", "cpu")
+    monkeypatch.setattr(device, "run", run)
+    monkeypatch.setattr(device, "pinned", torch.clone)
+    monkeypatch.setattr(device, "is_capturing", lambda device: False)
+    monkeypatch.setattr(device, "index_of", lambda device: 0)
+    monkeypatch.setattr(device, "synchronize", lambda device: None)
     # a real GPU's report must be memory that it can write
-    monkeypatch.setattr(cupy_backend, "_report", cache(cupy_backend._report.__wrapped__))
+    monkeypatch.setattr(cuda_backend, "_report", cache(cuda_backend._report.__wrapped__))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dali_mixup.launch import flat_unroll, kernel_name
+from dali_mixup.backends.cuda.launch import flat_unroll, kernel_name
 
 DTYPES = ("uint8", "float16", "bfloat16", "float32")
 SIZE = {"uint8": 1, "float16": 2, "bfloat16": 2, "float32": 4}

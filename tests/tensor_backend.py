@@ -1,4 +1,4 @@
-"""dali_mixup.cupy_backend with numpy arrays in and out: one test body serves all backends."""
+"""The GPU backend with numpy arrays in and out: one test body serves all backends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dali_mixup import cupy_backend
+from dali_mixup.backends.cuda import backend as cuda_backend
 from dali_mixup.output import BFLOAT16
 
 
@@ -20,15 +20,15 @@ class TensorBackend:
 
     def blend(self, images, plan, output=None, *, layout="CHW", out=None):
         target = None if out is None else self._tensor(out)
-        mixed = cupy_backend.blend(self._tensor(images), plan, output, layout=layout, out=target)
+        mixed = cuda_backend.blend(self._tensor(images), plan, output, layout=layout, out=target)
         return self._array(mixed, out)
 
     def soft_labels(self, labels, plan, num_classes=None, label_smoothing=0.0, out=None):
         target = None if out is None else self._tensor(out)
-        soft = cupy_backend.soft_labels(
+        soft = cuda_backend.soft_labels(
             self._tensor(labels), plan, num_classes, label_smoothing, out=target
         )
-        cupy_backend.check(self.device)
+        cuda_backend.check_labels(self.device)
         return self._array(soft, out)
 
     def _tensor(self, array: Any) -> torch.Tensor:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from formula import assert_same_bits, formula, to_bfloat16
 
-from dali_mixup import MixPlan, OutputFormat, numpy_backend
+from dali_mixup import MixPlan, OutputFormat
+from dali_mixup.backends import reference
 from dali_mixup.plan import unmixed
 
 DTYPES = ["uint8", "float16", "bfloat16", "float32"]
@@ -254,7 +255,7 @@ def test_a_box_outside_the_images_is_refused(backend):
 def test_how_many_images_the_reference_takes_at_once_changes_no_bit(
     monkeypatch, images_together, layout, equal
 ):
-    monkeypatch.setattr(numpy_backend, "IN_CACHE", int(images_together * 6 * 10 * 3 * 4))
+    monkeypatch.setattr(reference, "IN_CACHE", int(images_together * 6 * 10 * 3 * 4))
     shape = (17, 6, 10, 3) if layout == "HWC" else (17, 3, 6, 10)
     plan = mixed_plan(17, 6, 10)
     if equal:
@@ -262,6 +263,6 @@ def test_how_many_images_the_reference_takes_at_once_changes_no_bit(
     for dtype in DTYPES:
         images = pixels(dtype, shape)
         for output in formats(dtype):
-            got = numpy_backend.blend(images, plan, output, layout=layout)
+            got = reference.blend(images, plan, output, layout=layout)
 
             assert_same_bits(got, formula(images, plan, output, layout))

@@ -16,9 +16,9 @@ testing = require("typer.testing", backend="dali")
 Image = require("PIL.Image", backend="dali")
 require("matplotlib", backend="dali")
 
-from dali_mixup import doctor  # noqa: E402
-from dali_mixup.cli import app  # noqa: E402
-from dali_mixup.doctor import BAD, GOOD, NOTE, Finding  # noqa: E402
+from dali_mixup.cli import doctor  # noqa: E402
+from dali_mixup.cli.app import app  # noqa: E402
+from dali_mixup.cli.doctor import BAD, GOOD, NOTE, Finding  # noqa: E402
 
 PIPELINES = """
 from nvidia.dali import fn, pipeline_def, types
@@ -184,7 +184,7 @@ def test_doctor_fails_where_what_is_wanted_is_missing(monkeypatch):
 
 def test_doctor_fails_where_the_reference_is_wrong(monkeypatch):
     monkeypatch.setattr(
-        "dali_mixup.numpy_backend.mix",
+        "dali_mixup.backends.reference.mix",
         lambda images, *args, **kwargs: (np.zeros((9, 3, 33, 40), np.float16), None),
     )
 
@@ -244,7 +244,9 @@ def test_copies_of_nvrtc_are_listed(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(("state", "code"), [(GOOD, 0), (NOTE, 0), (BAD, 1)])
 def test_doctors_exit_code_is_for_ci(monkeypatch, state, code):
-    monkeypatch.setattr("dali_mixup.cli.examine", lambda backend: [Finding("x", state, "[y]", "z")])
+    monkeypatch.setattr(
+        "dali_mixup.cli.app.examine", lambda backend: [Finding("x", state, "[y]", "z")]
+    )
 
     said = run("doctor")
 

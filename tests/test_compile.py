@@ -13,9 +13,9 @@ from conftest import require
 from specializations import DTYPES, specializations
 
 require("cupy")
-nvrtc = require("dali_mixup.nvrtc", "cupy")
+nvrtc = require("dali_mixup.backends.cuda.compiler", "cupy")
 
-from dali_mixup.kernel_source import read_kernel  # noqa: E402
+from dali_mixup.backends.cuda.source import read_kernel  # noqa: E402
 
 BY_VALUE = "PlanByValue<256>"
 ALIGNED = [

@@ -17,17 +17,19 @@ if not torch.cuda.is_available():
 from specializations import DTYPES, conversions, specializations  # noqa: E402
 from test_blend import assert_same_bits, mixed_plan, pixels  # noqa: E402
 
-from dali_mixup import MixPlan, Mixup, MixupLoader, OutputFormat, cuda, numpy_backend  # noqa: E402
-from dali_mixup.cupy_backend import (  # noqa: E402
+from dali_mixup import MixPlan, Mixup, MixupLoader, OutputFormat  # noqa: E402
+from dali_mixup.backends import reference  # noqa: E402
+from dali_mixup.backends.cuda import device  # noqa: E402
+from dali_mixup.backends.cuda.backend import (  # noqa: E402
     DevicePlan,
     blend,
-    check,
+    check_labels,
     mix,
     soft_labels,
     warm_up,
 )
-from dali_mixup.launch import PLAN_CAPACITY  # noqa: E402
-from dali_mixup.nvrtc import compile_kernels  # noqa: E402
+from dali_mixup.backends.cuda.compiler import compile_kernels  # noqa: E402
+from dali_mixup.backends.cuda.launch import PLAN_CAPACITY  # noqa: E402
 
 GPU = torch.device("cuda", 0)
 NUM_CLASSES = 10
@@ -40,7 +42,7 @@ SLEEP = 200_000_000  # cycles: some 0.1 s, far more than the host needs to go on
 @pytest.fixture(autouse=True)
 def _nothing_is_left_behind():
     yield
-    check(GPU)
+    check_labels(GPU)
 
 
 def batch(size, side=16, seed=0):
@@ -56,8 +58,8 @@ def on_gpu(*arrays):
 def assert_mixed(got, images, labels, plan):
     """What :func:`mix` handed out is what the reference makes of the same batch."""
     mixed, soft = got
-    assert_same_bits(mixed.cpu().numpy(), numpy_backend.blend(images, plan, HALF, layout="HWC"))
-    assert_same_bits(soft.cpu().numpy(), numpy_backend.soft_labels(labels, plan, NUM_CLASSES, 0.1))
+    assert_same_bits(mixed.cpu().numpy(), reference.blend(images, plan, HALF, layout="HWC"))
+    assert_same_bits(soft.cpu().numpy(), reference.soft_labels(labels, plan, NUM_CLASSES, 0.1))
 
 
 # ---- the machine code ---------------------------------------------------------------------------
@@ -79,7 +81,7 @@ def every_kernel():
         for part, code in zip(
             parts, pool.map(lambda part: compile_kernels(part, architecture), parts), strict=True
         ):
-            module = cuda.Module()
+            module = device.Module()
             module.load(code.cubin)
             functions |= zip(part, map(module.get_function, code.names), strict=True)
     return functions
@@ -123,7 +125,7 @@ def test_every_specialisation_equals_numpy_in_every_bit(in_dtype, every_kernel, 
         met.add(kernel)
         return every_kernel[kernel]
 
-    monkeypatch.setattr(cuda, "_function", function)
+    monkeypatch.setattr(device, "_function", function)
     outs = [out for inside, out in conversions() if inside == in_dtype]
     for out_dtype in outs:
         normalise = {} if out_dtype == "uint8" else {"mean": 0.4, "std": 1.3}
@@ -135,7 +137,7 @@ def test_every_specialisation_equals_numpy_in_every_bit(in_dtype, every_kernel, 
                     shape = (9, *(sides if layout == "CHW" else (*sides[1:], channels)))
                     images = pixels(in_dtype, shape)
                     plan = mixed_plan(9, height, width)
-                    want = numpy_backend.blend(images, plan, output, layout=layout)
+                    want = reference.blend(images, plan, output, layout=layout)
                     for start, out_start in starts(images.itemsize, want.itemsize):
                         source = Memory(images.nbytes, start)
                         source.bytes.copy_(bytes_of(images))
@@ -176,7 +178,7 @@ def test_more_than_2_to_the_31_bytes_go():
     for i in (0, 1, size // 2, 1431, 1432, size - 1):  # 1431 and 1432 lie around 2^31
         both = torch.stack([images[i], images[int(plan.partner[i])]]).cpu().numpy()
         alone = MixPlan([1, 1], [plan.lam[i], 1.0])
-        want = numpy_backend.blend(both, alone, layout="HWC")[0]
+        want = reference.blend(both, alone, layout="HWC")[0]
         assert_same_bits(mixed[i].cpu().numpy(), want)
 
 
@@ -191,7 +193,7 @@ def test_channels_last_images_are_read_as_they_lie_and_stay_so():
     got = blend(there, plan)
 
     assert got.is_contiguous(memory_format=torch.channels_last)
-    assert_same_bits(got.cpu().contiguous().numpy(), numpy_backend.blend(images, plan))
+    assert_same_bits(got.cpu().contiguous().numpy(), reference.blend(images, plan))
 
 
 @pytest.mark.parametrize(
@@ -203,7 +205,7 @@ def test_strided_images_are_read_as_what_they_show(view):
 
     got = blend(images, plan)
 
-    assert_same_bits(got.cpu().numpy(), numpy_backend.blend(images.cpu().numpy(), plan))
+    assert_same_bits(got.cpu().numpy(), reference.blend(images.cpu().numpy(), plan))
 
 
 @pytest.mark.parametrize("targets", ["soft", "pairs"])
@@ -274,8 +276,8 @@ def test_check_raises_a_bad_label_once():
     soft_labels(bad, mixed_plan(4, 16, 16), NUM_CLASSES)
 
     with pytest.raises(ValueError, match=BAD_LABEL):
-        check(GPU)
-    check(GPU)
+        check_labels(GPU)
+    check_labels(GPU)
 
 
 def test_a_bad_label_on_the_cpu_is_raised_at_once():
@@ -416,8 +418,8 @@ def test_what_was_warmed_up_compiles_nothing_more(monkeypatch):
         compiled.extend(kernels)
         return compile_kernels(kernels, architecture)
 
-    monkeypatch.setattr(cuda, "compile_kernels", counted)
-    monkeypatch.setattr(cuda, "_function", cache(cuda._function.__wrapped__))
+    monkeypatch.setattr(device, "compile_kernels", counted)
+    monkeypatch.setattr(device, "_function", cache(device._function.__wrapped__))
     images, labels = batch(8)
     there, plan = on_gpu(images, labels), mixed_plan(8, 16, 16)
 
@@ -471,7 +473,7 @@ def test_a_batch_of_dali_equals_the_reference_down_to_the_partial_one(photo_fold
     sizes = []
     for [outputs] in loader:
         images, plan = outputs["unmixed"].cpu().numpy(), outputs["plan"]
-        want = numpy_backend.blend(images, plan, HALF, layout="HWC")
+        want = reference.blend(images, plan, HALF, layout="HWC")
         assert_same_bits(outputs["data"].cpu().numpy(), want)
         sizes.append(len(plan))
     assert sizes == [4, 4, 4, 2]

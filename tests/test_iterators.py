@@ -10,7 +10,8 @@ import pytest
 from conftest import require
 
 import dali_mixup
-from dali_mixup import Mixup, MixupLoader, OutputFormat, numpy_backend
+from dali_mixup import Mixup, MixupLoader, OutputFormat
+from dali_mixup.backends import reference
 
 dali = require("nvidia.dali")
 torch = require("torch", backend="dali")
@@ -84,8 +85,8 @@ def assert_same(left, right):
 def assert_mixed(handed_out, given, mixup, *, epoch, step, stream=0):
     """A dict's "data" and "label" are the `given` ones, mixed by the plan of this position."""
     plan = mixup.plan(len(given["label"]), SIZE, epoch=epoch, step=step, stream=stream)
-    images = numpy_backend.blend(given["data"].numpy(), plan, mixup.output, layout="HWC")
-    soft = numpy_backend.soft_labels(given["label"].numpy(), plan, CLASSES, mixup.label_smoothing)
+    images = reference.blend(given["data"].numpy(), plan, mixup.output, layout="HWC")
+    soft = reference.soft_labels(given["label"].numpy(), plan, CLASSES, mixup.label_smoothing)
     where = f"epoch {epoch}, step {step}, stream {stream}"
     np.testing.assert_array_equal(handed_out["data"].numpy(), images, where, strict=True)
     np.testing.assert_array_equal(handed_out["label"].numpy(), soft, where, strict=True)
@@ -470,7 +471,7 @@ def test_two_views_share_one_plan(photos):
     (given,), (handed_out,) = next(theirs), next(ours)
 
     plan = make_mixup().plan(2, SIZE)
-    by_hand = [numpy_backend.blend(given[key].numpy(), plan, layout="HWC") for key in names[:2]]
+    by_hand = [reference.blend(given[key].numpy(), plan, layout="HWC") for key in names[:2]]
     np.testing.assert_array_equal(handed_out["first"].numpy(), by_hand[0], strict=True)
     np.testing.assert_array_equal(handed_out["second"].numpy(), by_hand[1], strict=True)
 
@@ -788,12 +789,12 @@ def test_images_of_unequal_sizes_are_refused(photo_folder):
 @pytest.mark.parametrize("missing", ["nvidia.dali", "nvidia.dali.plugin.pytorch", "torch"])
 def test_what_is_missing_is_named_with_what_to_install(monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
-    for name in ("dali_mixup.iterators", "nvidia.dali.plugin.pytorch"):
+    for name in ("dali_mixup.loaders.dali", "nvidia.dali.plugin.pytorch"):
         if name != missing:
             monkeypatch.delitem(sys.modules, name, raising=False)
 
     with pytest.raises(ModuleNotFoundError, match="needs NVIDIA DALI and torch") as raised:
-        import_module("dali_mixup.iterators")
+        import_module("dali_mixup.loaders.dali")
 
     assert f"{missing!r} is missing: pip install 'dali-mixup[cuda12]'" in str(raised.value)
     assert raised.value.name == missing

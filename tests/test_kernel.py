@@ -19,9 +19,9 @@ if shutil.which("g++") is None:
 from host_backend import HostKernels, all_kernels  # noqa: E402
 from specializations import specializations  # noqa: E402
 
-from dali_mixup import MixPlan, OutputFormat, numpy_backend  # noqa: E402
-from dali_mixup.kernel_source import read_kernel  # noqa: E402
-from dali_mixup.launch import (  # noqa: E402
+from dali_mixup import MixPlan, OutputFormat  # noqa: E402
+from dali_mixup.backends import reference  # noqa: E402
+from dali_mixup.backends.cuda.launch import (  # noqa: E402
     DENSE_ROWS,
     INT32_IDS,
     INT64_IDS,
@@ -32,6 +32,7 @@ from dali_mixup.launch import (  # noqa: E402
     label_launch,
     plan_parameters,
 )
+from dali_mixup.backends.cuda.source import read_kernel  # noqa: E402
 from dali_mixup.output import BFLOAT16  # noqa: E402
 
 PAGE = mmap.PAGESIZE
@@ -133,7 +134,7 @@ def run_images(
     """Run the kernel between guard pages: which one, and whether it equals the reference."""
     dtype = "bfloat16" if images.dtype == BFLOAT16 else images.dtype.name
     form = output.resolve(images.shape, dtype, layout)
-    want = numpy_backend.blend(images, plan, output, layout=layout)
+    want = reference.blend(images, plan, output, layout=layout)
     want = np.ascontiguousarray(want.transpose(0, 2, 3, 1)) if form.channels_last else want
     source = GuardedBuffer(images.nbytes, shifts[0])
     target = GuardedBuffer(want.nbytes, shifts[1])
@@ -223,7 +224,7 @@ def test_labels_stay_inside_their_memory(kind, dtype, num_classes):
 
     source.open()
     target.open()
-    want = numpy_backend.soft_labels(labels, plan, num_classes, 0.1)
+    want = reference.soft_labels(labels, plan, num_classes, 0.1)
     assert target.bytes.tobytes() == want.tobytes()
 
 
@@ -387,7 +388,7 @@ def test_a_plan_by_value_is_read_as_one_by_pointer_is():
         plan_parameters(plan),
     )
 
-    assert same_bits(out, numpy_backend.blend(images, plan, output, layout="HWC"))
+    assert same_bits(out, reference.blend(images, plan, output, layout="HWC"))
 
 
 def test_the_parameters_of_the_largest_plan_by_value_fit_into_a_launch():

@@ -7,8 +7,9 @@ from collections import namedtuple
 import numpy as np
 import pytest
 
-from dali_mixup import Mixup, MixupLoader, numpy_backend
-from dali_mixup.loader import BatchMixer
+from dali_mixup import Mixup, MixupLoader
+from dali_mixup.backends import reference
+from dali_mixup.loaders.mixer import BatchMixer
 
 CLASSES = 5
 Sample = namedtuple("Sample", ["images", "labels"])
@@ -34,8 +35,8 @@ def make_dicts(count=3, size=4):
 
 
 def mixed_by_hand(mixup, images, labels, plan):
-    soft = numpy_backend.soft_labels(labels, plan, CLASSES, mixup.label_smoothing)
-    return numpy_backend.blend(images, plan, layout="HWC"), soft
+    soft = reference.soft_labels(labels, plan, CLASSES, mixup.label_smoothing)
+    return reference.blend(images, plan, layout="HWC"), soft
 
 
 def assert_mixed_at(handed_out, given, mixup, *, epoch, step):
@@ -246,7 +247,7 @@ def test_several_images_share_one_plan():
 
     plan = mixup.plan(4, (6, 8))
     for key in ("image", "second"):
-        by_hand = numpy_backend.blend(given[key], plan, layout="HWC")
+        by_hand = reference.blend(given[key], plan, layout="HWC")
         np.testing.assert_array_equal(handed_out[key], by_hand, strict=True)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import require
 
-from dali_mixup.memory import Recycler
+from dali_mixup.backends.memory import Recycler
 from dali_mixup.output import BFLOAT16
 
 MEGABYTE = 1 << 20

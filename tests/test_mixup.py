@@ -8,7 +8,8 @@ import pickle
 import numpy as np
 import pytest
 
-from dali_mixup import MixPlan, Mixup, OutputFormat, numpy_backend
+from dali_mixup import MixPlan, Mixup, OutputFormat
+from dali_mixup.backends import reference
 from dali_mixup.plan import unmixed
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 8, 9, 3), dtype=np.uint8)
@@ -99,8 +100,8 @@ def test_a_call_equals_the_reference_with_the_plan_of_its_step():
 
         images, soft = mixup(IMAGES, LABELS)
 
-        assert (images == numpy_backend.blend(IMAGES, plan, layout="HWC")).all()
-        assert (soft == numpy_backend.soft_labels(LABELS, plan, 6, 0.1)).all()
+        assert (images == reference.blend(IMAGES, plan, layout="HWC")).all()
+        assert (soft == reference.soft_labels(LABELS, plan, 6, 0.1)).all()
 
 
 def test_set_epoch_goes_to_the_start_of_an_epoch():
@@ -110,7 +111,7 @@ def test_set_epoch_goes_to_the_start_of_an_epoch():
     mixup.set_epoch(3)
 
     _, soft = mixup(IMAGES, LABELS)
-    assert (soft == numpy_backend.soft_labels(LABELS, mixup.plan(6, epoch=3), 6)).all()
+    assert (soft == reference.soft_labels(LABELS, mixup.plan(6, epoch=3), 6)).all()
 
 
 def test_a_given_plan_is_used_and_counts_nothing():
@@ -120,8 +121,8 @@ def test_a_given_plan_is_used_and_counts_nothing():
     _, given = mixup(IMAGES, LABELS, plan=plan)
     _, first = mixup(IMAGES, LABELS)
 
-    assert (given == numpy_backend.soft_labels(LABELS, plan, 6)).all()
-    assert (first == numpy_backend.soft_labels(LABELS, mixup.plan(6), 6)).all()
+    assert (given == reference.soft_labels(LABELS, plan, 6)).all()
+    assert (first == reference.soft_labels(LABELS, mixup.plan(6), 6)).all()
 
 
 def test_while_off_labels_keep_their_form():
@@ -132,7 +133,7 @@ def test_while_off_labels_keep_their_form():
 
     assert (images == IMAGES).all()
     assert not np.may_share_memory(images, IMAGES)
-    assert (soft == numpy_backend.soft_labels(LABELS, unmixed(6), 6, 0.3)).all()
+    assert (soft == reference.soft_labels(LABELS, unmixed(6), 6, 0.3)).all()
 
 
 def test_pairs_are_both_class_ids_and_the_share_of_the_first():
@@ -219,7 +220,7 @@ def test_torch_tensors_equal_the_reference_in_every_bit(torch, dtype, out):
     images = torch.from_numpy(IMAGES).to(getattr(torch, dtype))
     mixup = Mixup(num_classes=6, output=OutputFormat(dtype=out, layout="CHW", mean=None))
     plan = mixup.plan(6)
-    as_float = numpy_backend.blend(
+    as_float = reference.blend(
         images.float().numpy(), plan, OutputFormat(layout="CHW"), layout="HWC"
     )
 
@@ -229,7 +230,7 @@ def test_torch_tensors_equal_the_reference_in_every_bit(torch, dtype, out):
     want = want.round() if mixed.dtype == torch.uint8 else want
     assert mixed.dtype == getattr(torch, out or dtype)
     assert torch.equal(mixed, want.to(mixed.dtype))
-    assert torch.equal(soft, torch.from_numpy(numpy_backend.soft_labels(LABELS, plan, 6)))
+    assert torch.equal(soft, torch.from_numpy(reference.soft_labels(LABELS, plan, 6)))
 
 
 def test_channels_last_tensors_stay_channels_last(torch):
@@ -249,7 +250,7 @@ def test_dense_bfloat16_labels_are_taken(torch):
 
     _, soft = mixup(torch.from_numpy(IMAGES), labels)
 
-    want = numpy_backend.soft_labels(LABELS, mixup.plan(6), 6)
+    want = reference.soft_labels(LABELS, mixup.plan(6), 6)
     assert torch.equal(soft, torch.from_numpy(want))
 
 

@@ -10,7 +10,7 @@ ndd = require("nvidia.dali.experimental.dynamic", backend="dali")
 dali_nodes = require("nvidia.dali.experimental.dynamic.pytorch.nodes", backend="dali")
 
 from dali_mixup import Mixup, OutputFormat  # noqa: E402
-from dali_mixup.nodes import MixupNode  # noqa: E402
+from dali_mixup.loaders.nodes import MixupNode  # noqa: E402
 
 SETTINGS = {"num_classes": 3, "mode": "elem", "alpha": 1.0}
 OUTPUT = OutputFormat(dtype="float32", layout="CHW", mean=127.5, std=127.5)

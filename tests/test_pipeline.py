@@ -200,7 +200,7 @@ def test_randaugment_changes_pixels_and_nothing_else(pipelines):
 
 def test_randaugment_gets_its_number_and_its_magnitude(pipelines, monkeypatch):
     told = {}
-    module = import_module("dali_mixup.pipeline")
+    module = import_module("dali_mixup.loaders.pipeline")
     monkeypatch.setattr(module, "rand_augment", lambda images, **how: told.update(how) or images)
 
     pipelines(randaugment=(3, 17))
@@ -254,7 +254,7 @@ def test_a_device_that_dali_does_not_have_is_refused(pipelines, kind, device):
 
 
 def test_the_pipelines_know_nothing_of_mixup():
-    source = Path(import_module("dali_mixup.pipeline").__file__).read_text()
+    source = Path(import_module("dali_mixup.loaders.pipeline").__file__).read_text()
 
     imported = {
         node.module for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)
@@ -266,10 +266,10 @@ def test_the_pipelines_know_nothing_of_mixup():
 @pytest.mark.parametrize("missing", ["nvidia.dali", "nvidia.dali.auto_aug.rand_augment"])
 def test_what_is_missing_is_named_with_what_to_install(monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
-    monkeypatch.delitem(sys.modules, "dali_mixup.pipeline", raising=False)
+    monkeypatch.delitem(sys.modules, "dali_mixup.loaders.pipeline", raising=False)
 
     with pytest.raises(ModuleNotFoundError, match="needs NVIDIA DALI") as raised:
-        import_module("dali_mixup.pipeline")
+        import_module("dali_mixup.loaders.pipeline")
 
     assert f"{missing!r} is missing: pip install 'dali-mixup[cuda12]'" in str(raised.value)
     assert raised.value.name == missing

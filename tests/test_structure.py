@@ -1,110 +1,89 @@
 """How the package is built: what imports what, and how heavy it is to import."""
 
-import ast
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from conftest import require
 
 import dali_mixup
-from dali_mixup.kernel_source import read_kernel
+from dali_mixup.backends.cuda.source import read_kernel
 
-PACKAGE = Path(dali_mixup.__file__).parent
+ROOT = Path(__file__).resolve().parents[1]
 STDLIB = set(sys.stdlib_module_names)
 
-LEVEL = {
-    "advice": -1,
-    "measure": -1,
-    "chart": 0,
-    "peers": 0,
-    "checks": -1,
-    "state": 0,
-    "plan": 0,
-    "output": 0,
-    "labels": 0,
-    "memory": 0,
-    "kernel_source": 0,
-    "launch": 1,
-    "tensors": 1,
-    "numpy_backend": 1,
-    "nvrtc": 2,
-    "torch_cpu": 2,
-    "cuda": 3,
-    "cupy_backend": 4,
-    "mixup": 5,
-    "loader": 6,
-    "iterators": 7,
-    "pipeline": 7,
-    "contact_sheet": 7,
-    "losses": 1,
-    "nodes": 7,
-    "recipes": 6,
-    "bench": 8,
-    "preview": 8,
-    "doctor": 8,
-    "compat": 8,
-    "cli": 9,
-    "__init__": 10,
-    "__main__": 10,
-}
-LIBRARIES = {
-    "tensors": {"torch"},
-    "torch_cpu": {"numpy", "torch"},
-    "nvrtc": {"cupy"},
-    "cuda": {"torch", "cupy"},
-    "cupy_backend": {"numpy", "torch"},
-    "contact_sheet": {"numpy", "PIL"},
-    "losses": {"torch"},
-    "iterators": {"nvidia"},
-    "nodes": {"torchdata"},
-    "chart": {"matplotlib"},
-    "peers": {"torch"},
-    "bench": {"torch"},
-    "preview": {"numpy", "PIL"},
-    "cli": {"torch", "typer", "rich"},
-    "pipeline": {"nvidia"},
-}
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A copy of the package beside the pyproject.toml that declares its layers."""
+    require("importlinter", backend="dali")
+    shutil.copytree(ROOT / "dali_mixup", tmp_path / "dali_mixup")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
 
 
-def imports(source):
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module == "dali_mixup":
-            yield from (f"dali_mixup.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield node.module
+def lint_imports(checkout):
+    command = Path(sys.executable).with_name("lint-imports")
+    return subprocess.run([command, "--no-cache"], cwd=checkout, capture_output=True, text=True)
 
 
-def against_the_rules(module, source):
-    for name in imports(source):
-        top, _, inner = name.partition(".")
-        if top == "dali_mixup":
-            if LEVEL.get(inner, 99) >= LEVEL[module]:
-                yield f"{module} imports {inner}"
-        elif top not in STDLIB and top not in LIBRARIES.get(module, {"numpy"}):
-            yield f"{module} imports {top}"
-
-
-@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.stem)
-def test_a_module_imports_only_lower_ones_and_its_libraries(path):
-    assert path.stem in LEVEL
-    assert list(against_the_rules(path.stem, path.read_text())) == []
+def test_the_layers_are_kept(checkout):
+    assert lint_imports(checkout).returncode == 0
 
 
 @pytest.mark.parametrize(
-    ("module", "source"),
+    ("file", "planted", "broken"),
     [
-        ("plan", "from dali_mixup.mixup import Mixup"),
-        ("plan", "from dali_mixup import numpy_backend"),
-        ("mixup", "import torch"),
-        ("loader", "from nvidia.dali import fn"),
-        ("mixup", "def f():\n    from dali_mixup.loader import MixupLoader"),
+        ("plan.py", "from dali_mixup.mixup import Mixup", "Layers BROKEN"),
+        ("plan.py", "from dali_mixup.backends import reference", "Layers BROKEN"),
+        ("loaders/mixer.py", "from dali_mixup.cli import app", "Layers BROKEN"),
+        ("loaders/mixer.py", "from dali_mixup.loaders.dali import STATE_KEY", "loaders BROKEN"),
+        ("mixup.py", "def f():\n    from dali_mixup.recipes import recipe", "Layers BROKEN"),
+        ("backends/labels.py", "from dali_mixup.backends import reference", "backends BROKEN"),
+        ("loaders/pipeline.py", "from dali_mixup.plan import unmixed", "pipelines .* BROKEN"),
+        ("extra.py", "", "Layers BROKEN"),
+        ("mixup.py", "import torch", "numpy alone BROKEN"),
+        ("loaders/wrapper.py", "from nvidia.dali import fn", "DALI BROKEN"),
+        ("loaders/mixer.py", "from PIL import Image", "draws .* BROKEN"),
     ],
 )
-def test_the_rules_notice_what_breaks_them(module, source):
-    assert list(against_the_rules(module, source))
+def test_what_breaks_the_layers_is_noticed(checkout, file, planted, broken):
+    with (checkout / "dali_mixup" / file).open("a") as module:
+        module.write(f"\n{planted}\n")
+
+    found = lint_imports(checkout)
+
+    assert found.returncode == 1
+    assert re.search(broken, found.stdout)
+
+
+def libraries_without_a_contract(package):
+    grimp = require("grimp", backend="dali")
+    importlinter = require("importlinter.api", backend="dali")
+    settings = importlinter.read_configuration(str(ROOT / "pyproject.toml"))
+    protected = {
+        library
+        for contract in settings["contracts_options"]
+        for library in contract.get("protected_modules", ())
+    }
+    graph = grimp.build_graph(package, include_external_packages=True, cache_dir=None)
+    libraries = {module for module in graph.modules if graph.is_module_squashed(module)}
+    return libraries - STDLIB - protected - {"numpy"}
+
+
+def test_every_library_that_is_imported_has_a_contract():
+    assert libraries_without_a_contract("dali_mixup") == set()
+
+
+def test_a_library_without_a_contract_is_noticed(tmp_path, monkeypatch):
+    (tmp_path / "planted").mkdir()
+    (tmp_path / "planted" / "__init__.py").write_text("import scipy\nimport numpy\nimport os\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    assert libraries_without_a_contract("planted") == {"scipy"}
 
 
 def loaded_by(code):
@@ -123,7 +102,7 @@ def test_importing_the_package_loads_numpy_and_nothing_heavier():
 
 
 def test_the_test_of_the_import_notices_torch(torch):
-    assert loaded_by("import dali_mixup.torch_cpu") & HEAVY == {"torch"}
+    assert loaded_by("import dali_mixup.backends.torch_cpu") & HEAVY == {"torch"}
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error():

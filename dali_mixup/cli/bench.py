@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn.functional import one_hot
 
+from dali_mixup.cli.peers import Mix, mixers
 from dali_mixup.mixup import Mixup
 from dali_mixup.output import OutputFormat
-from dali_mixup.peers import Mix, mixers
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
@@ -143,8 +143,8 @@ def loaders(
     folder: str | os.PathLike[str], work: Work, threads: int
 ) -> dict[str, Callable[[], float]]:
     """Images a second of a whole DALI loader over a folder, mixing and not."""
-    from dali_mixup.iterators import MixupClassificationIterator
-    from dali_mixup.pipeline import image_pipeline
+    from dali_mixup.loaders.dali import MixupClassificationIterator
+    from dali_mixup.loaders.pipeline import image_pipeline
 
     device = "cpu" if work.device == "cpu" else "gpu"
     speeds: dict[str, Callable[[], float]] = {}

@@ -8,11 +8,12 @@ try:
     from torchdata.nodes import BaseNode
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        f"dali_mixup.nodes needs torchdata, and {error.name!r} is missing: pip install torchdata",
+        f"dali_mixup.loaders.nodes needs torchdata, and {error.name!r} is missing: "
+        "pip install torchdata",
         name=error.name,
     ) from error
 
-from dali_mixup.loader import BatchMixer
+from dali_mixup.loaders.mixer import BatchMixer
 from dali_mixup.mixup import Mixup
 
 
@@ -26,7 +27,7 @@ class MixupNode(BaseNode[Any]):  # type: ignore[misc]
     mixup : Mixup
     **options
         ``data_key``, ``label_key``, ``plan_key`` (for dicts) and ``off_after_epoch``, as
-        :class:`dali_mixup.loader.BatchMixer` takes them.
+        :class:`dali_mixup.loaders.mixer.BatchMixer` takes them.
 
     Notes
     -----

@@ -16,7 +16,7 @@ def read_kernel(name: str) -> str:
     FileNotFoundError
         The package was built without it.
     """
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[2]
     for folder in (package / "kernels", package.parent / "kernels"):
         if (folder / name).is_file():
             return (folder / name).read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dali_mixup.labels import smoothing
+from dali_mixup.backends.labels import smoothing
 from dali_mixup.output import Conversion
 from dali_mixup.plan import MixPlan
 

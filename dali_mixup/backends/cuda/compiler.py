@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from cupy.cuda import nvrtc
 
-from dali_mixup.kernel_source import read_kernel
-from dali_mixup.launch import COMPILE_OPTIONS
+from dali_mixup.backends.cuda.launch import COMPILE_OPTIONS
+from dali_mixup.backends.cuda.source import read_kernel
 
 KERNEL_FILE = "mixup.cu"
 

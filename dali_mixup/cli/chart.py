@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from dali_mixup.measure import Row
+from dali_mixup.cli.measure import Row
 
 OURS, OTHERS, COPY = "#d97706", "#94a3b8", "#334155"
 

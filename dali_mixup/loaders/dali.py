@@ -11,13 +11,13 @@ try:
     from nvidia.dali.plugin.pytorch import DALIClassificationIterator, DALIGenericIterator
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        f"dali_mixup.iterators needs NVIDIA DALI and torch, and {error.name!r} is missing: "
+        f"dali_mixup.loaders.dali needs NVIDIA DALI and torch, and {error.name!r} is missing: "
         "pip install 'dali-mixup[cuda12]' (or [cuda13], or [cpu] for a machine without a GPU)",
         name=error.name,
     ) from error
 
 from dali_mixup.advice import MixupWarning, advise_augmentation
-from dali_mixup.loader import BatchMixer, require_restored
+from dali_mixup.loaders.mixer import BatchMixer, require_restored
 from dali_mixup.mixup import Mixup
 from dali_mixup.state import differences
 

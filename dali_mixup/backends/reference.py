@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dali_mixup.labels import class_ids, label_form, no_pairs, smoothing
+from dali_mixup.backends.labels import class_ids, label_form, no_pairs, smoothing
 from dali_mixup.output import BFLOAT16, Conversion, OutputFormat
 from dali_mixup.plan import MixPlan
 

@@ -193,13 +193,14 @@ def _reference_equals_the_formula() -> str:
 
 
 def _kernel_compiles() -> str:
-    nvrtc, launch = import_module("dali_mixup.nvrtc"), import_module("dali_mixup.launch")
+    compiler = import_module("dali_mixup.backends.cuda.compiler")
+    launch = import_module("dali_mixup.backends.cuda.launch")
     architecture = "sm_90"
     if _torch_sees_a_gpu():
         major, minor = import_module("torch").cuda.get_device_capability()
         architecture = f"sm_{major}{minor}"
     kernel = launch.label_launch(64, by_pointer=False).kernel
-    size = len(nvrtc.compile_kernels((kernel,), architecture).cubin)
+    size = len(compiler.compile_kernels((kernel,), architecture).cubin)
     return f"{size} bytes for {architecture}"
 
 

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dali_mixup.contact_sheet import contact_sheet
+from dali_mixup.cli.contact_sheet import contact_sheet
+from dali_mixup.loaders.pipeline import image_pipeline
 from dali_mixup.mixup import Mixup
 from dali_mixup.output import guess_layout
-from dali_mixup.pipeline import image_pipeline
 
 
 def preview(

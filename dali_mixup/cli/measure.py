@@ -125,7 +125,7 @@ def _commit() -> str:
     """What is checked out; COMMIT says it where the files came without their history."""
     if "COMMIT" in os.environ:
         return os.environ["COMMIT"]
-    checkout = Path(__file__).resolve().parents[1]
+    checkout = Path(__file__).resolve().parents[2]
     if not (checkout / ".git").exists():
         return f"dali-mixup {installed('dali-mixup')}"
     git = partial(subprocess.run, cwd=checkout, capture_output=True, text=True)

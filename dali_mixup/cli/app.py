@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from dali_mixup.checks import require_choice
-from dali_mixup.doctor import BAD, GOOD, NOTE, examine
-from dali_mixup.measure import Row, card, interleaved, record
+from dali_mixup.cli.doctor import BAD, GOOD, NOTE, examine
+from dali_mixup.cli.measure import Row, card, interleaved, record
 
 app = typer.Typer(
     help="Mixup and CutMix for NVIDIA DALI loaders.",
@@ -66,7 +66,7 @@ def preview_command(
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Draw a contact sheet: a batch of your images, mixed by these settings."""
-    from dali_mixup.preview import preview
+    from dali_mixup.cli.preview import preview
 
     sheet = preview(
         source,
@@ -113,8 +113,8 @@ def bench(
     """Time mixing on this machine: beside a copy, torch, timm, torchvision and kornia."""
     import torch
 
-    from dali_mixup.bench import Work, loaders, methods, microseconds_an_image
-    from dali_mixup.peers import PEERS
+    from dali_mixup.cli.bench import Work, loaders, methods, microseconds_an_image
+    from dali_mixup.cli.peers import PEERS
 
     require_choice("from-dtype", from_dtype, ("uint8", "float"), optional=False)
     require_choice("device", device, ("cpu", "cuda"))
@@ -162,7 +162,7 @@ def bench(
         show(f"DALI loader over {images}, {threads} threads: images a second", loader_rows)
         recorded += [{"work": f"DALI loader, batches of {batch_size}"} | row for row in loader_rows]
     if png:
-        from dali_mixup.chart import draw_bars
+        from dali_mixup.cli.chart import draw_bars
 
         draw_bars(png, work.title, rows, "us")
         console.print(f"{png}: the first table as bars")

@@ -14,7 +14,7 @@ try:
     from nvidia.dali.auto_aug.rand_augment import rand_augment
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        f"dali_mixup.pipeline needs NVIDIA DALI, and {error.name!r} is missing: "
+        f"dali_mixup.loaders.pipeline needs NVIDIA DALI, and {error.name!r} is missing: "
         "pip install 'dali-mixup[cuda12]' (or [cuda13], or [cpu] for a machine without a GPU)",
         name=error.name,
     ) from error

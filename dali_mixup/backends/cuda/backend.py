@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 try:
-    from dali_mixup import cuda
+    from dali_mixup.backends.cuda import device as gpu
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         f"images on a GPU need CuPy, and {error.name!r} is missing: "
@@ -23,8 +23,7 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
-from dali_mixup.labels import LabelForm, bad_label, class_ids, label_form, no_pairs
-from dali_mixup.launch import (
+from dali_mixup.backends.cuda.launch import (
     DENSE_ROWS,
     INT32_IDS,
     INT64_IDS,
@@ -36,14 +35,15 @@ from dali_mixup.launch import (
     label_launch,
     plan_parameters,
 )
-from dali_mixup.output import Conversion, OutputFormat
-from dali_mixup.plan import MixPlan, unmixed
-from dali_mixup.tensors import (
+from dali_mixup.backends.labels import LabelForm, bad_label, class_ids, label_form, no_pairs
+from dali_mixup.backends.tensors import (
     dtype_name,
     is_channels_last,
     keep_channels_last,
     require_no_grad,
 )
+from dali_mixup.output import Conversion, OutputFormat
+from dali_mixup.plan import MixPlan, unmixed
 
 
 class DevicePlan:
@@ -90,7 +90,7 @@ def blend(
     layout: str = "CHW",
     out: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """:func:`dali_mixup.numpy_backend.blend` for CUDA tensors.
+    """:func:`dali_mixup.backends.reference.blend` for CUDA tensors.
 
     Images that lie as channels_last are read as they lie; other strided views are copied once.
 
@@ -113,12 +113,13 @@ def soft_labels(
     label_smoothing: float = 0.0,
     out: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """:func:`dali_mixup.numpy_backend.soft_labels` for CUDA tensors.
+    """:func:`dali_mixup.backends.reference.soft_labels` for CUDA tensors.
 
-    A class id out of range makes its row NaN; :func:`check` raises it, and so does a later call.
+    A class id out of range makes its row NaN. :func:`check_labels` raises it, and so does a later
+    call.
     """
     _require_cuda(labels, "labels")
-    report = _report(cuda.index_of(labels.device))
+    report = _report(gpu.index_of(labels.device))
     report.raise_if_bad()
     form = _label_form(labels, len(plan), num_classes)
     if form.num_classes is None:
@@ -158,12 +159,12 @@ def mix(
     label_smoothing: float,
     targets: str,
 ) -> tuple[torch.Tensor, Any]:
-    """:func:`dali_mixup.numpy_backend.mix` for CUDA tensors, in one launch.
+    """:func:`dali_mixup.backends.reference.mix` for CUDA tensors, in one launch.
 
     Labels on the CPU are checked there and then go to the images' device.
     """
     _require_cuda(images, "images")
-    report = _report(cuda.index_of(images.device))
+    report = _report(gpu.index_of(images.device))
     report.raise_if_bad()
     images, form = _prepare(images, plan, output, layout)
     memory = _memory_for(form, images)
@@ -189,7 +190,7 @@ def mix(
     return mixed, target
 
 
-def check(device: torch.device | str | int | None = None) -> None:
+def check_labels(device: torch.device | str | int | None = None) -> None:
     """Wait for a GPU (None: the current one) and raise what its last batches had to report.
 
     Raises
@@ -197,8 +198,8 @@ def check(device: torch.device | str | int | None = None) -> None:
     ValueError
         A class id out of range, with its row.
     """
-    cuda.synchronize(device)
-    _report(cuda.index_of(device)).raise_if_bad()
+    gpu.synchronize(device)
+    _report(gpu.index_of(device)).raise_if_bad()
 
 
 def warm_up(
@@ -223,14 +224,14 @@ def warm_up(
             images, labels, by_value_or_pointer, output or OutputFormat(),
             layout=layout, num_classes=num_classes, label_smoothing=0.0, targets="soft",
         )  # fmt: skip
-    cuda.synchronize(device)
+    gpu.synchronize(device)
 
 
 class _Report:
     """Pinned memory that kernels write a bad label into, as {row + 1, class id}."""
 
     def __init__(self) -> None:
-        self._memory = cuda.pinned(torch.zeros(2, dtype=torch.int64))
+        self._memory = gpu.pinned(torch.zeros(2, dtype=torch.int64))
         self._row_and_id: NDArray[np.int64] = self._memory.numpy()
         self._num_classes = 0
 
@@ -275,10 +276,10 @@ def _run(
     launch: Launch, batch: bytearray, plan: MixPlan | DevicePlan, device: torch.device
 ) -> None:
     if isinstance(plan, MixPlan):
-        if cuda.is_capturing(device):
+        if gpu.is_capturing(device):
             raise RuntimeError(
                 "plan: expected a DevicePlan while a CUDA graph is captured, got a MixPlan, which "
-                "would be frozen in the graph; give cupy_backend.DevicePlan(plan, device)"
+                "would be frozen in the graph; give dali_mixup.DevicePlan(plan, device)"
             )
         if _by_pointer(plan):
             plan = DevicePlan(plan, device)
@@ -288,7 +289,7 @@ def _run(
         samples: NDArray[Any] = np.array([plan.samples.data_ptr()], np.uint64)
     else:
         samples = plan_parameters(plan)
-    cuda.run(launch, (batch, samples), device)
+    gpu.run(launch, (batch, samples), device)
 
 
 def _by_pointer(plan: MixPlan | DevicePlan) -> bool:
@@ -296,7 +297,7 @@ def _by_pointer(plan: MixPlan | DevicePlan) -> bool:
 
 
 def _pinned(plan: MixPlan) -> torch.Tensor:
-    return cuda.pinned(torch.from_numpy(plan_parameters(plan).view(np.uint8)))
+    return gpu.pinned(torch.from_numpy(plan_parameters(plan).view(np.uint8)))
 
 
 # ---- tensors ------------------------------------------------------------------------------------
@@ -362,7 +363,7 @@ def _labels_for(
             raise TypeError(f"labels: expected on {images.device} or the CPU, got {labels.device}")
         if ids:
             class_ids(labels.numpy(), num_classes)
-        labels = cuda.pinned(labels).to(images.device, non_blocking=True)
+        labels = gpu.pinned(labels).to(images.device, non_blocking=True)
     return _as_the_kernel_reads(labels, ids=ids)
 
 
@@ -379,7 +380,7 @@ def _as_the_kernel_reads(labels: torch.Tensor, *, ids: bool) -> torch.Tensor:
 
 
 def _require_cuda(tensor: Any, name: str) -> None:
-    if not isinstance(tensor, torch.Tensor) or tensor.device.type != cuda.DEVICE_TYPE:
+    if not isinstance(tensor, torch.Tensor) or tensor.device.type != gpu.DEVICE_TYPE:
         got = f"{tensor.device}" if isinstance(tensor, torch.Tensor) else type(tensor).__name__
         raise TypeError(f"{name}: expected a torch tensor on a GPU, got {got}")
     require_no_grad(tensor, name)

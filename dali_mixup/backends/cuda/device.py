@@ -1,4 +1,4 @@
-"""All that touches a GPU: what cupy_backend.py asks of CUDA, through CuPy and torch."""
+"""All that touches a GPU: what backend.py asks of CUDA, through CuPy and torch."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from cupy.cuda.function import CPointer, Function, Module
 
-from dali_mixup.launch import BLOCK, Launch
-from dali_mixup.nvrtc import compile_kernels
+from dali_mixup.backends.cuda.compiler import compile_kernels
+from dali_mixup.backends.cuda.launch import BLOCK, Launch
 
 DEVICE_TYPE = "cuda"
 

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dali_mixup import numpy_backend
-from dali_mixup.memory import Recycler
+from dali_mixup.backends import reference
+from dali_mixup.backends.memory import Recycler
+from dali_mixup.backends.tensors import is_channels_last, keep_channels_last, require_no_grad
 from dali_mixup.output import BFLOAT16, OutputFormat
 from dali_mixup.plan import MixPlan
-from dali_mixup.tensors import is_channels_last, keep_channels_last, require_no_grad
 
 _memory = Recycler()
 
@@ -28,8 +28,8 @@ def mix(
     label_smoothing: float,
     targets: str,
 ) -> tuple[torch.Tensor, Any]:
-    """:func:`dali_mixup.numpy_backend.mix`, with results in memory that nobody else holds."""
-    mixed, target = numpy_backend.mix(
+    """:func:`dali_mixup.backends.reference.mix`, with results in memory that nobody else holds."""
+    mixed, target = reference.mix(
         _as_numpy(images, "images"),
         None if labels is None else _as_numpy(labels, "labels"),
         plan,
