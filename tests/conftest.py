@@ -1,51 +1,22 @@
-"""What the tests share: which libraries have to be there, and a folder of photographs."""
+"""What all tests share: the backends, and a folder of photographs."""
 
 from __future__ import annotations
 
-import os
 import shutil
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pytest
-
-BACKENDS = ("numpy", "host", "torch", "dali", "cupy")
-VARIABLE = "DALI_MIXUP_TEST_BACKENDS"
-
-
-def _wanted() -> list[str]:
-    return [name for name in os.environ.get(VARIABLE, "").split(",") if name]
+from support.requirements import BACKENDS, VARIABLE, require, skip_or_fail, wanted
 
 
 def pytest_configure() -> None:
-    for name in _wanted():
+    for name in wanted():
         if name not in BACKENDS:
             raise pytest.UsageError(f"{VARIABLE}: expected names among {BACKENDS}, got {name!r}")
-
-
-def require(module: str, backend: str | None = None) -> ModuleType:
-    """Import what the tests that follow cannot do without: of a file, or of one test.
-
-    Where it is not installed they are skipped, with the reason; but they fail if the variable
-    DALI_MIXUP_TEST_BACKENDS ("numpy,torch,dali") names `backend`, by default the module's own
-    name ("dali" of "nvidia.dali"). What is installed and broken is an error.
-    """
-    try:
-        return import_module(module)
-    except ModuleNotFoundError as error:
-        if not f"{module}.".startswith(f"{error.name}."):
-            raise
-    skip_or_fail(backend or module.rpartition(".")[2], f"{module} is not installed")
-
-
-def skip_or_fail(backend: str, why: str) -> NoReturn:
-    """Skip what follows, with the reason; fail where `backend` was asked for by name."""
-    if backend in _wanted():
-        pytest.fail(f"{why}, and {VARIABLE} names {backend!r}", pytrace=False)
-    pytest.skip(why, allow_module_level=True)
 
 
 @pytest.fixture
@@ -89,8 +60,8 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if request.param == "cupy":
         if not torch.cuda.is_available():
             skip_or_fail("cupy", "there is no GPU")
-        return import_module("tensor_backend").TensorBackend("cuda")
+        return import_module("support.tensor_backend").TensorBackend("cuda")
     if shutil.which("g++") is None:
         skip_or_fail("host", "g++ is not installed")
-    import_module("host_backend").take_the_gpus_place(monkeypatch)
-    return import_module("tensor_backend").TensorBackend("cpu")
+    import_module("support.host_shim").take_the_gpus_place(monkeypatch)
+    return import_module("support.tensor_backend").TensorBackend("cpu")

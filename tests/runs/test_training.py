@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import require
+from support.requirements import require
 
 torch = require("torch")
 require("nvidia.dali", backend="dali")
 require("matplotlib", backend="dali")
 require("sklearn", backend="dali")
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
 @pytest.fixture

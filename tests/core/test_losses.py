@@ -1,7 +1,7 @@
 """Losses and accuracy for mixed targets, beside torch's own on dense rows."""
 
 import pytest
-from conftest import require
+from support.requirements import require
 
 torch = require("torch")
 

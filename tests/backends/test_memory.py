@@ -7,7 +7,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from conftest import require
+from support.requirements import require
 
 from dali_mixup.backends.memory import Recycler
 from dali_mixup.output import BFLOAT16

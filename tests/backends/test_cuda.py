@@ -7,15 +7,16 @@ from functools import cache, partial
 
 import numpy as np
 import pytest
-from conftest import require, skip_or_fail
+from support.requirements import require, skip_or_fail
 
 torch = require("torch", "cupy")
 require("cupy")
 if not torch.cuda.is_available():
     skip_or_fail("cupy", "there is no GPU")
 
-from specializations import DTYPES, conversions, specializations  # noqa: E402
-from test_blend import assert_same_bits, mixed_plan, pixels  # noqa: E402
+from support.batches import mixed_plan, pixels  # noqa: E402
+from support.formula import assert_same_bits  # noqa: E402
+from support.specializations import DTYPES, conversions, specializations  # noqa: E402
 
 from dali_mixup import MixPlan, Mixup, MixupLoader, OutputFormat  # noqa: E402
 from dali_mixup.backends import reference  # noqa: E402

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from specializations import DTYPES, specializations
+from support.specializations import DTYPES, specializations
 
 from dali_mixup.backends.cuda import backend as cuda_backend
 from dali_mixup.backends.cuda import device

@@ -7,13 +7,13 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from conftest import require
+from support.requirements import require
 
 require("torch", backend="dali")
 require("nvidia.dali")
 require("PIL.Image", backend="dali")
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture

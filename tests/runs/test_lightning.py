@@ -4,7 +4,7 @@ import sys
 from types import ModuleType
 
 import pytest
-from conftest import require
+from support.requirements import require
 
 from dali_mixup import Mixup, MixupLoader, dali_checkpoints
 

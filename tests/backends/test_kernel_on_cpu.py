@@ -9,15 +9,15 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import require, skip_or_fail
+from support.requirements import require, skip_or_fail
 
 require("torch", "host")
 require("cupy", "host")
 if shutil.which("g++") is None:
     skip_or_fail("host", "g++ is not installed")
 
-from host_backend import HostKernels, all_kernels  # noqa: E402
-from specializations import specializations  # noqa: E402
+from support.host_shim import HostKernels, all_kernels  # noqa: E402
+from support.specializations import specializations  # noqa: E402
 
 from dali_mixup import MixPlan, OutputFormat  # noqa: E402
 from dali_mixup.backends import reference  # noqa: E402

@@ -9,8 +9,8 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from conftest import require
-from specializations import DTYPES, specializations
+from support.requirements import require
+from support.specializations import DTYPES, specializations
 
 require("cupy")
 nvrtc = require("dali_mixup.backends.cuda.compiler", "cupy")

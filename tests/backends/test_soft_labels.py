@@ -2,29 +2,12 @@
 
 import numpy as np
 import pytest
+from support.formula import one_hot, soft_label_formula
 
 from dali_mixup import MixPlan, Mixup, OutputFormat
 from dali_mixup.plan import unmixed
 
 F = np.float32
-
-
-def formula(labels, plan, num_classes, smoothing=0.0):
-    """The design's arithmetic on smoothed one-hot or dense rows."""
-    keep, off = F(1 - smoothing), F(smoothing / num_classes)
-    rows = (
-        labels.astype(F)
-        if labels.ndim == 2 and labels.shape[1] > 1
-        else one_hot(labels, num_classes)
-    )
-    rows = keep * rows + off
-    lam, rest = plan.lam[:, None], F(1) - plan.lam[:, None]
-    mixed = lam * rows + rest * rows[plan.partner]
-    return np.where(lam == 1, rows, np.where(lam == 0, rows[plan.partner], mixed))
-
-
-def one_hot(labels, num_classes):
-    return (labels.reshape(-1, 1) == np.arange(num_classes)).astype(F)
 
 
 def plan_of(size, seed=0):
@@ -45,7 +28,7 @@ def test_rows_equal_the_formula_in_every_bit(backend, num_classes, smoothing, dt
     got = backend.soft_labels(labels, plan, num_classes, smoothing)
 
     assert got.dtype == F
-    assert got.tobytes() == formula(labels, plan, num_classes, smoothing).tobytes()
+    assert got.tobytes() == soft_label_formula(labels, plan, num_classes, smoothing).tobytes()
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -57,7 +40,7 @@ def test_dense_rows_equal_the_formula_in_every_bit(backend, smoothing, dtype):
 
     got = backend.soft_labels(labels, plan, 5, smoothing)
 
-    assert got.tobytes() == formula(labels, plan, 5, smoothing).tobytes()
+    assert got.tobytes() == soft_label_formula(labels, plan, 5, smoothing).tobytes()
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

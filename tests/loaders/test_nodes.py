@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import require
+from support.requirements import require
 
 torch = require("torch")
 tn = require("torchdata.nodes", backend="dali")

@@ -1,8 +1,10 @@
-"""The design's arithmetic on pixels, written as it is said: what every backend has to equal."""
+"""The design's arithmetic, written as it is said: what every backend has to equal."""
 
 import numpy as np
 
 from dali_mixup.output import BFLOAT16
+
+F = np.float32
 
 
 def to_bfloat16(values):
@@ -62,3 +64,21 @@ def assert_same_bits(got, want):
         np.ascontiguousarray(got).view(bits) != np.ascontiguousarray(want).view(bits)
     ) & ~nan
     assert not different.any(), f"{different.sum()} of {different.size} elements differ"
+
+
+def soft_label_formula(labels, plan, num_classes, smoothing=0.0):
+    """The design's arithmetic on smoothed one-hot or dense rows."""
+    keep, off = F(1 - smoothing), F(smoothing / num_classes)
+    rows = (
+        labels.astype(F)
+        if labels.ndim == 2 and labels.shape[1] > 1
+        else one_hot(labels, num_classes)
+    )
+    rows = keep * rows + off
+    lam, rest = plan.lam[:, None], F(1) - plan.lam[:, None]
+    mixed = lam * rows + rest * rows[plan.partner]
+    return np.where(lam == 1, rows, np.where(lam == 0, rows[plan.partner], mixed))
+
+
+def one_hot(labels, num_classes):
+    return (labels.reshape(-1, 1) == np.arange(num_classes)).astype(F)

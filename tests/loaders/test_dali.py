@@ -7,7 +7,7 @@ from importlib import import_module
 
 import numpy as np
 import pytest
-from conftest import require
+from support.requirements import require
 
 import dali_mixup
 from dali_mixup import Mixup, MixupLoader, OutputFormat

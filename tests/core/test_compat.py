@@ -6,7 +6,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from conftest import require
+from support.requirements import require
 
 torch = require("torch")
 

@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from conftest import require
+from support.requirements import require
 
 from dali_mixup import Mixup, MixupLoader
 from dali_mixup.advice import (

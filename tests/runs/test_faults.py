@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from conftest import require
+from support.requirements import require
 
 require("torch", "dali")
 require("nvidia.dali")

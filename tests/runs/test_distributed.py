@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import require
+from support.requirements import require
 
 from dali_mixup import Mixup
 

@@ -6,7 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
-from conftest import require
+from support.requirements import require
 
 from dali_mixup import Mixup, MixupLoader, OutputFormat, dali_checkpoints
 from dali_mixup.advice import MixupWarning

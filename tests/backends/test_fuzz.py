@@ -4,9 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from conftest import require
-from formula import assert_same_bits, formula, to_bfloat16
-from test_soft_labels import formula as soft_label_formula
+from support.formula import assert_same_bits, formula, soft_label_formula, to_bfloat16
+from support.requirements import require
 
 from dali_mixup import MixPlan, Mixup, OutputFormat
 from dali_mixup.plan import unmixed

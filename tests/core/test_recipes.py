@@ -1,7 +1,7 @@
 """Recipes: data that the pipeline, the settings and the optimiser take as they are."""
 
 import pytest
-from conftest import require
+from support.requirements import require
 
 from dali_mixup import Mixup, OutputFormat
 from dali_mixup.advice import UnderfittingWarning
