@@ -6,14 +6,14 @@ CORE = .venv-core/bin
 
 # The main job on real photographs: make demo, or make demo IMAGES=folder/with/one/folder/a/class
 demo: .venv/ready
-	$(FULL)/python benchmarks/demo.py $(if $(IMAGES),--images $(IMAGES))
+	$(FULL)/python -m benchmarks.demo $(if $(IMAGES),--images $(IMAGES))
 
 # Beside the libraries it replaces, each figure measured in the same run; recorded for the README.
 bench: .venv/bench-ready
-	$(FULL)/python benchmarks/bench_cpu.py --rounds 60 --json benchmarks/results/cpu-blend.json
-	$(FULL)/python benchmarks/bench_loader.py --rounds 14 --json benchmarks/results/cpu-loader.json
-	$(FULL)/python benchmarks/bench_loss.py --json benchmarks/results/cpu-loss.json
-	$(FULL)/python benchmarks/bench_step.py --json benchmarks/results/cpu-step.json
+	$(FULL)/python -m benchmarks.speed.cpu --rounds 60 --json benchmarks/results/cpu-blend.json
+	$(FULL)/python -m benchmarks.speed.loader --rounds 14 --json benchmarks/results/cpu-loader.json
+	$(FULL)/python -m benchmarks.speed.loss --json benchmarks/results/cpu-loss.json
+	$(FULL)/python -m benchmarks.speed.step --json benchmarks/results/cpu-step.json
 	for from in uint8 float; do $(FULL)/dali-mixup bench --from-dtype $$from --image-size 32 \
 		--batch-size 256 --num-classes 100 --threads 1 --rounds 100 \
 		--json benchmarks/results/cpu-small-$$from.json || exit 1; done

@@ -1,6 +1,6 @@
 """The main job on real photographs: a DALI loader in, mixed tensors and soft labels out.
 
-    python benchmarks/demo.py [--images FOLDER] [--out FOLDER]
+    python -m benchmarks.demo [--images FOLDER] [--out FOLDER]
 
 Writes a contact sheet and prints images a second with and without mixing.
 """
@@ -81,7 +81,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     images = arguments.images
     if images is None:
-        from photographs import write_photographs
+        from benchmarks.photographs import write_photographs
 
         images = arguments.out / "photographs"
         write_photographs(images, per_class=24)

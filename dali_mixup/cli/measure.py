@@ -94,10 +94,10 @@ def record(
 
 
 def _command() -> str:
-    """As it would be given in a checkout, wherever this one lies."""
-    script, *arguments = sys.argv
-    package = Path(script).name in ("__main__.py", "dali-mixup")
-    return " ".join(["dali-mixup" if package else f"python {script}", *arguments])
+    """The command as it is given in a checkout, wherever this one lies."""
+    module = getattr(sys.modules["__main__"].__spec__, "name", "")
+    script = f"python -m {module}" if module.startswith("benchmarks.") else "dali-mixup"
+    return " ".join([script, *sys.argv[1:]])
 
 
 def _cpu_model() -> str:

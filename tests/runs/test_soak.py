@@ -13,23 +13,25 @@ require("torch", backend="dali")
 require("nvidia.dali")
 require("PIL.Image", backend="dali")
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
 def soak(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return import_module("soak")
+    monkeypatch.syspath_prepend(str(ROOT))
+    return import_module("benchmarks.speed.soak")
 
 
 def test_nothing_grows_over_some_thousand_batches(tmp_path):
     record = tmp_path / "soak.json"
-    command = [sys.executable, BENCHMARKS / "soak.py", "--batches", "4000", "--json", record]
+    command = [sys.executable, "-m", "benchmarks.speed.soak", "--batches", "4000", "--json", record]
 
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
     assert done.returncode == 0, done.stdout + done.stderr
-    parts = json.loads(record.read_text())["rows"]
+    run = json.loads(record.read_text())
+    assert run["command"].startswith("python -m benchmarks.speed.soak --batches 4000")
+    parts = run["rows"]
     assert [part["batches"] for part in parts] == [3600, 400]
     assert [part["problems"] for part in parts] == [[], []]
     assert [part["plans_checked"] for part in parts] == [35, 3]

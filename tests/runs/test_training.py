@@ -14,12 +14,12 @@ require("nvidia.dali", backend="dali")
 require("matplotlib", backend="dali")
 require("sklearn", backend="dali")
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
 def benchmarks(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.syspath_prepend(str(ROOT))
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def with_dropout(name, num_classes, image_size):
 def test_a_training_that_is_resumed_equals_one_that_was_not_stopped(
     benchmarks, monkeypatch, data, tmp_path
 ):
-    import train
+    from benchmarks.training import train
 
     monkeypatch.setattr(train, "build_model", with_dropout)
     command = f"train.py --data {data} --epochs 4 --batch-size 4 --num-threads 1 --out {tmp_path}"
@@ -64,9 +64,9 @@ def test_a_training_that_is_resumed_equals_one_that_was_not_stopped(
 def test_processes_share_the_work(data, tmp_path):
     torchrun = [str(Path(sys.executable).with_name("torchrun")), "--nproc-per-node", "2"]
     settings = ["--data", data, "--epochs", 3, "--batch-size", 8, "--num-threads", 1]
-    command = [*torchrun, str(BENCHMARKS / "train.py"), *map(str, settings)]
+    command = [*torchrun, "-m", "benchmarks.training.train", *map(str, settings)]
 
-    done = subprocess.run([*command, "--out", tmp_path], capture_output=True, text=True)
+    done = subprocess.run([*command, "--out", tmp_path], cwd=ROOT, capture_output=True, text=True)
 
     assert done.returncode == 0, done.stderr
     assert "2 x 4 images" in done.stdout
@@ -76,7 +76,7 @@ def test_processes_share_the_work(data, tmp_path):
 
 
 def test_a_recipes_rate_follows_the_batch_size(benchmarks, monkeypatch):
-    import train
+    from benchmarks.training import train
 
     command = "train.py --recipe resnet50-imagenet --batch-size 256"
     monkeypatch.setattr(sys, "argv", command.split())
@@ -111,10 +111,10 @@ def test_a_recipes_rate_follows_the_batch_size(benchmarks, monkeypatch):
     ids=["cosine", "step", "exponential"],
 )
 def test_the_rate_follows_its_schedule(benchmarks, schedule, at):
-    import training
+    from benchmarks.training import parts
 
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    steps = training.schedule_for(optimizer, schedule, epochs=10, steps=10)
+    steps = parts.schedule_for(optimizer, schedule, epochs=10, steps=10)
     rates = [optimizer.param_groups[0]["lr"]]
 
     for _ in range(100):
@@ -127,12 +127,10 @@ def test_the_rate_follows_its_schedule(benchmarks, schedule, at):
 
 
 def test_norms_and_biases_do_not_decay(benchmarks):
-    import training
-    from models import SmallCNN
+    from benchmarks.training import parts
+    from benchmarks.training.models import SmallCNN
 
-    optimizer = training.optimizer_for(
-        SmallCNN(3), {"name": "AdamW", "lr": 0.1, "weight_decay": 0.5}
-    )
+    optimizer = parts.optimizer_for(SmallCNN(3), {"name": "AdamW", "lr": 0.1, "weight_decay": 0.5})
 
     decay, rest = optimizer.param_groups
     assert {p.ndim for p in decay["params"]} == {2, 4}
@@ -145,13 +143,13 @@ def test_norms_and_biases_do_not_decay(benchmarks):
     ("name", "size"), [("small_cnn", 16), ("small_vit", 16), ("small_vit", 32)]
 )
 def test_the_small_models_tell_classes(benchmarks, name, size):
-    from models import build_model
+    from benchmarks.training.models import build_model
 
     assert build_model(name, 7, size)(torch.zeros(2, 3, size, size)).shape == (2, 7)
 
 
 def test_replaced_labels_are_a_share_and_never_the_own(benchmarks, tmp_path):
-    from study_data import with_replaced_labels, write_digits
+    from benchmarks.study.data import with_replaced_labels, write_digits
 
     write_digits(tmp_path / "clean", seed=0)
     with_replaced_labels(tmp_path / "clean/train", tmp_path / "some", share=0.4, seed=0)
@@ -167,7 +165,7 @@ def moved(folder):
 
 
 def test_differences_are_paired_by_seed(benchmarks):
-    from study_report import PERCENTAGES, summary
+    from benchmarks.study.report import PERCENTAGES, summary
 
     def result(arm, seed, accuracy):
         rest = dict.fromkeys(PERCENTAGES, 0.5)
@@ -189,7 +187,7 @@ def test_differences_are_paired_by_seed(benchmarks):
 
 
 def test_the_arms_have_their_baselines(benchmarks):
-    from arms import arms_of
+    from benchmarks.study.arms import arms_of
 
     for quick in (False, True):
         arms = arms_of(quick=quick)
@@ -199,8 +197,8 @@ def test_the_arms_have_their_baselines(benchmarks):
 
 
 def test_one_run_of_the_study_measures_everything(benchmarks, tmp_path):
-    import study
-    from arms import PLAIN
+    from benchmarks.study import run as study
+    from benchmarks.study.arms import PLAIN
 
     scale = study.Scale(None, tmp_path, epochs=2)
     study.prepare(scale, 0)

@@ -13,9 +13,9 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
-from models import build_model
 from torch.nn.functional import cross_entropy
 
+from benchmarks.training.models import build_model
 from dali_mixup.cli.bench import Work
 from dali_mixup.cli.measure import Row, card, interleaved, record, show
 from dali_mixup.cli.peers import mixers

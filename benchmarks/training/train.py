@@ -1,9 +1,9 @@
 """Train a classifier on an image folder with mixup, through DALI: one process, or many by torchrun.
 
-    python benchmarks/train.py --data FOLDER --model small_cnn --image-size 32 --epochs 20
-    torchrun --nproc-per-node 8 benchmarks/train.py --recipe efficientnet-imagenet --data FOLDER
+    python -m benchmarks.training.train --data DATA --model small_cnn --image-size 32 --epochs 20
+    torchrun --nproc-per-node 8 -m benchmarks.training.train --recipe resnet50-imagenet --data DATA
 
-FOLDER has train/ and val/, each with one folder a class; without it scikit-image's photographs are
+DATA has train/ and val/, each with one folder a class; without it scikit-image's photographs are
 cut into one, to look at. Prints loss and both accuracies side by side, the training one as a share
 of what mixed targets allow: where it stays low, alpha is too large, or the training too short.
 Writes curves, as JSON and PNG, and last.pt, from which --resume goes on.
@@ -19,11 +19,11 @@ from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
-from models import build_model
-from processes import gathered, join_processes, leave, sum_of_all, wait_for_all
 from rich.progress import track
 from torch.nn.parallel import DistributedDataParallel
-from training import (
+
+from benchmarks.training.models import build_model
+from benchmarks.training.parts import (
     Share,
     optimizer_for,
     predict,
@@ -34,7 +34,7 @@ from training import (
     training_loader,
     validation_loader,
 )
-
+from benchmarks.training.processes import gathered, join_processes, leave, sum_of_all, wait_for_all
 from dali_mixup import OutputFormat, dali_checkpoints
 from dali_mixup.recipes import IMAGENET, RECIPES, Recipe, recipe
 
@@ -94,7 +94,7 @@ def photographs(share: Share, out: Path) -> Path:
     """scikit-image's, where no data are given."""
     folder = out / "photographs"
     if share.rank == 0 and not folder.exists():
-        from photographs import write_photographs
+        from benchmarks.photographs import write_photographs
 
         write_photographs(folder / "train", per_class=64)
         write_photographs(folder / "val", per_class=16, seed=1)

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from training import Share
+
+from benchmarks.training.parts import Share
 
 
 def join_processes(num_threads: int) -> Share:

@@ -2,7 +2,7 @@
 
 Every method hands out 64 float32 images of 3 x 224 x 224 and dense labels of 1,000 classes; giving
 the result back belongs to its time. Fresh memory costs page faults, so the run is repeated with
-glibc told to keep what it has.
+glibc set to keep freed memory (the condition "memory kept").
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> None:
     torch.set_num_threads(1)
 
     memory_is_kept = KEEP_MEMORY.items() <= os.environ.items()
-    condition = "memory kept" if memory_is_kept else "as glibc comes"
+    condition = "memory kept" if memory_is_kept else "default allocator"
     rows = []
     for title, work in {
         "float32 CHW -> float32 CHW + soft labels": Work(from_uint8=False),
@@ -92,7 +92,7 @@ def ms_an_image(method: Method) -> float:
 def rows_with_memory_kept(rounds: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "rows.json")
-        again = [sys.executable, __file__, "--rounds", str(rounds), "--json", str(path)]
+        again = [sys.executable, "-m", __spec__.name, "--rounds", str(rounds), "--json", str(path)]
         subprocess.run(again, env=os.environ | KEEP_MEMORY, check=True)
         return json.loads(path.read_text())["rows"]
 

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from nvidia.dali import fn, pipeline_def, types
 from nvidia.dali.plugin.pytorch import DALIClassificationIterator
-from photographs import write_photographs
 
+from benchmarks.photographs import write_photographs
 from dali_mixup import Mixup, MixupClassificationIterator, OutputFormat, image_pipeline
 from dali_mixup.cli.measure import Row, card, interleaved, record, show
 from dali_mixup.cli.peers import Mix, mixers

@@ -1,6 +1,6 @@
 """Mixup inside DALI's graph, for comparison: in DALI's own operators, or in Python.
 
-    python benchmarks/in_graph.py
+    python -m benchmarks.speed.in_graph
 
 counts what such a graph mixes into the last batch of an epoch. DALI fills that batch with images of
 the next epoch (or, padded, with copies of the last) and trims it behind the graph (PARTIAL), so

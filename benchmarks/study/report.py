@@ -6,10 +6,10 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from arms import ALPHAS
 from matplotlib.figure import Figure
 from scipy.stats import t
 
+from benchmarks.study.arms import ALPHAS
 from dali_mixup.cli.measure import Row
 
 PERCENTAGES = (

@@ -104,7 +104,7 @@ def peak_of(method: str, width: int) -> int:
     """On a CPU in a process of its own, where memory that is given back is gone."""
     if DEVICE == "cuda":
         return peak_bytes(losses(width)[method])
-    again = [sys.executable, __file__, "--peak-of", method, str(width)]
+    again = [sys.executable, "-m", __spec__.name, "--peak-of", method, str(width)]
     environment = os.environ | EVERY_BLOCK_BY_ITSELF
     return int(subprocess.run(again, env=environment, check=True, stdout=subprocess.PIPE).stdout)
 

@@ -18,11 +18,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from in_graph import by_operators, by_python
 from nvidia.dali import fn, pipeline_def, types
 from nvidia.dali.plugin.pytorch import DALIClassificationIterator, DALIGenericIterator
-from photographs import write_photographs
 
+from benchmarks.photographs import write_photographs
+from benchmarks.speed.in_graph import by_operators, by_python
 from dali_mixup import Mixup, MixupClassificationIterator, OutputFormat, image_pipeline
 from dali_mixup.cli.measure import interleaved, record, show
 from dali_mixup.cli.peers import PEERS, Mix, mixers

@@ -1,7 +1,7 @@
 """What mixup does to a model: paired experiments on real images, through the whole DALI path.
 
-    python benchmarks/study.py --quick
-    python benchmarks/study.py --json study.json --png study.png
+    python -m benchmarks.study.run --quick
+    python -m benchmarks.study.run --json study.json --png study.png
 
 Every arm is trained with the same seeds, each with its own split of the digits, weights and order,
 and compared with its baseline seed by seed; "+-" is half of the 95 % interval of the mean
@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from arms import Arm, arms_of
-from models import build_model
 from rich.progress import track
-from study_data import with_replaced_labels, write_digits
-from study_report import draw, summary, table
 from torch.nn.functional import avg_pool2d, cross_entropy
-from training import (
+
+from benchmarks.study.arms import Arm, arms_of
+from benchmarks.study.data import with_replaced_labels, write_digits
+from benchmarks.study.report import draw, summary, table
+from benchmarks.training.models import build_model
+from benchmarks.training.parts import (
     Share,
     optimizer_for,
     schedule_for,
@@ -36,7 +37,6 @@ from training import (
     training_loader,
     validation_loader,
 )
-
 from dali_mixup import Mixup, OutputFormat
 from dali_mixup.advice import MixupWarning
 from dali_mixup.cli.measure import card, record

@@ -4,7 +4,7 @@
 #   OUT     where results go (benchmarks/results)
 #   COMMIT  what is checked out, where the files came without their history
 set -u
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 export PYTHONPATH=".${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 
 out=${OUT:-benchmarks/results}
@@ -34,20 +34,20 @@ stage "tests" 150 env DALI_MIXUP_TEST_BACKENDS=numpy,torch,cupy \
 for tool in memcheck racecheck initcheck; do
   stage "$tool" 40 env PYTORCH_NO_CUDA_MEMORY_CACHING=1 \
     compute-sanitizer --tool "$tool" --report-api-errors no --error-exitcode 9 \
-    python3 benchmarks/launch_each.py 5 16 7
+    python3 -m benchmarks.speed.launch_each 5 16 7
 done
 
-stage "blend" 170 python3 benchmarks/bench_gpu.py --json "$name-blend.json"
+stage "blend" 170 python3 -m benchmarks.speed.gpu --json "$name-blend.json"
 
 if python3 -c "import nvidia.dali" 2>/dev/null; then
-  stage "loader" 90 python3 benchmarks/bench_gpu_loader.py --json "$name-loader.json"
+  stage "loader" 90 python3 -m benchmarks.speed.gpu_loader --json "$name-loader.json"
 else
   printf '\n==== loader\nDALI is not installed: not measured\n'
 fi
 
-stage "loss" 20 python3 benchmarks/bench_loss.py --json "$name-loss.json"
-stage "step" 40 python3 benchmarks/bench_step.py --json "$name-step.json"
-stage "counters" 30 bash benchmarks/profile_gpu.sh
+stage "loss" 20 python3 -m benchmarks.speed.loss --json "$name-loss.json"
+stage "step" 40 python3 -m benchmarks.speed.step --json "$name-step.json"
+stage "counters" 30 bash benchmarks/speed/profile_gpu.sh
 
 printf '\n==== %s stages failed\n' "${#failed[@]}"
 ((${#failed[@]})) && printf '  %s\n' "${failed[@]}"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The hardware's counters for one launch of each main kind of batch; the clocks stay as they are.
 set -u
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 export PYTHONPATH=".${PYTHONPATH:+:$PYTHONPATH}"
 
 metrics=(
@@ -15,4 +15,4 @@ metrics=(
   launch__registers_per_thread
 )
 ncu --clock-control none --kernel-name mix --metrics "$(IFS=,; echo "${metrics[*]}")" \
-  python3 benchmarks/launch_each.py "${1:-256}" "${2:-224}"
+  python3 -m benchmarks.speed.launch_each "${1:-256}" "${2:-224}"
