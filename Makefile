@@ -2,7 +2,7 @@ PYTHON ?= python3
 FULL = .venv/bin
 CORE = .venv-core/bin
 
-.PHONY: demo bench test nightly lint
+.PHONY: demo bench test test-wheel nightly lint docs
 
 # The main job on real photographs: make demo, or make demo IMAGES=folder/with/one/folder/a/class
 demo: .venv/ready
@@ -18,11 +18,20 @@ bench: .venv/bench-ready
 		--batch-size 256 --num-classes 100 --threads 1 --rounds 100 \
 		--json benchmarks/results/cpu-small-$$from.json || exit 1; done
 
-# First the reference alone, as installed, with numpy and pytest; then all that needs no GPU.
-test: lint .venv-core/ready
-	$(CORE)/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall .
-	cd tests && DALI_MIXUP_TEST_BACKENDS=numpy ../$(CORE)/pytest
+# The reference alone, as installed from the wheel; then all that needs no GPU.
+test: lint test-wheel
 	DALI_MIXUP_TEST_BACKENDS=numpy,host,torch,dali $(FULL)/pytest
+
+# The wheel in an environment with numpy and pytest, from outside the package's folder.
+test-wheel: .venv-core/ready
+	rm -rf build/wheel
+	$(CORE)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
+	$(CORE)/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall build/wheel/*
+	cd tests && DALI_MIXUP_TEST_BACKENDS=numpy ../$(CORE)/pytest
+
+# The site, in docs/_build/html; a warning is an error.
+docs: .venv/ready
+	$(FULL)/sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build/html
 
 # What takes minutes: every specialisation for every architecture, long fuzzing.
 nightly: .venv/ready
@@ -38,8 +47,8 @@ lint: .venv/ready
 .venv/ready: pyproject.toml .ci/cpu-constraints.txt
 	$(PYTHON) -m venv .venv
 	$(FULL)/pip install --quiet --disable-pip-version-check -c .ci/cpu-constraints.txt \
-		--editable '.[cpu,cli,demo,study,test]' cupy-cuda12x nvidia-cuda-nvrtc-cu12 \
-		nvidia-cuda-runtime-cu12 nvidia-cuda-nvdisasm lightning torchdata
+		--editable '.[cpu,cli,demo,study,test,docs]' cupy-cuda12x nvidia-cuda-nvrtc-cu12 \
+		nvidia-cuda-runtime-cu12 nvidia-cuda-nvdisasm lightning torchdata accelerate
 	touch $@
 
 # --no-deps: they ask for a torch that brings gigabytes of CUDA along, and to mix need nothing more.

@@ -1,4 +1,4 @@
-"""Warnings about settings that work and disappoint; each says what to do instead.
+"""Warnings about settings that work but often disappoint. Each says what to do instead.
 
 Silence all of them with ``warnings.simplefilter("ignore", MixupWarning)``.
 """
@@ -16,15 +16,15 @@ _SURELY = 20.0  # e**-20 is the chance that labels of all classes look like the 
 
 
 class MixupWarning(UserWarning):
-    """What all warnings of this package are."""
+    """The base class of all warnings of this package."""
 
 
 class UnderfittingWarning(MixupWarning):
-    """Mixup's alpha is above 0.5 beside label smoothing or strong colour augmentation.
+    """Mixup's alpha is above 0.5 together with label smoothing or strong colour augmentation.
 
-    Zhang et al., "mixup", ICLR 2018, 3.1: on ImageNet alpha in [0.1, 0.4] helps and large alpha
-    underfits. He et al., "Bag of Tricks", CVPR 2019, 5: with alpha 0.2 and smoothed labels the
-    networks already needed 200 epochs for 120.
+    Zhang et al., "mixup", ICLR 2018, section 3.1: on ImageNet alpha in [0.1, 0.4] helps and a large
+    alpha underfits. He et al., "Bag of Tricks", CVPR 2019, section 5: with alpha 0.2 and smoothed
+    labels, networks needed 200 epochs instead of 120.
     """
 
 
@@ -33,17 +33,17 @@ class NothingMixedWarning(MixupWarning):
 
 
 class NumClassesWarning(MixupWarning):
-    """A whole epoch's class ids stay far below `num_classes`.
+    """The class ids of a whole epoch stay far below `num_classes`.
 
-    The classes that never come get their share of smoothing, and of the loss.
+    Classes that never occur still get their share of label smoothing, and of the loss.
     """
 
 
 class DoubleSmoothingWarning(MixupWarning):
-    """Labels that are smoothed already meet a loss that smooths again.
+    """Labels are smoothed twice, in `Mixup` and in the loss.
 
-    Smoothing of s twice is smoothing of ``2s - s**2`` (Szegedy et al., "Rethinking the Inception
-    Architecture", CVPR 2016, 7, smooths once, by 0.1).
+    Smoothing twice by s equals smoothing once by ``2s - s**2``. Szegedy et al., "Rethinking the
+    Inception Architecture", CVPR 2016, section 7, smooths once, by 0.1.
     """
 
 

@@ -1,10 +1,10 @@
-"""Other libraries' names and arguments over our core: a swap is one import line.
+"""Other libraries' names and arguments, so that a program changes one import line.
 
     from dali_mixup.compat import TimmMixup as Mixup  # was: from timm.data import Mixup
 
-In float32 the results equal the originals' for the same draw, to one rounding. What differs: inputs
-are not written to, an odd batch is taken, and draws come from a key and not from global generators.
-What cannot be honoured raises.
+For the same draw the results equal the originals' to one rounding of float32. Inputs are not
+written to, an odd batch size is accepted, and draws are keyed instead of taken from global
+generators. What cannot be honoured raises an error.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from dali_mixup.mixup import Mixup
 
 
 class TimmMixup:
-    """``timm.data.Mixup``: label smoothing of 0.1, partners from the other end of the batch.
+    """``timm.data.Mixup``, with timm's defaults: label smoothing of 0.1, partner ``B - 1 - i``.
 
     Parameters
     ----------
     mixup_alpha, cutmix_alpha, prob, switch_prob, mode, label_smoothing, num_classes
-        timm's, with timm's defaults.
+        As in timm, with timm's defaults.
     cutmix_minmax : None
-        Boxes of a given range of sizes are not offered: timm's leave out the image's bottom and
-        right edge (timm issue 2739).
+        Not supported: timm's boxes of a given range of sizes never reach the bottom and right edge
+        (timm issue 2739).
     correct_lam : True
-        The label always has the share of pixels that stayed.
+        ``False`` is not supported: the label is always the share of pixels that stayed.
     **settings
-        More for :class:`Mixup`: ``output``, ``seed``, ...
+        Other settings of :class:`dali_mixup.Mixup`: ``output``, ``seed``, ...
 
     Raises
     ------
     ValueError
-        `cutmix_minmax` or ``correct_lam=False``, which are not offered.
+        `cutmix_minmax` is set, or ``correct_lam=False``.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class TimmMixup:
 
     @property
     def mixup_enabled(self) -> bool:
-        """timm's name for ``enabled``."""
+        """timm's name for ``Mixup.enabled``."""
         return self.mixup.enabled
 
     @mixup_enabled.setter
@@ -101,39 +101,49 @@ class _Torchvision:
 
 
 class TorchvisionMixUp(_Torchvision):
-    """``torchvision.transforms.v2.MixUp``: the partner is the sample before.
+    """``torchvision.transforms.v2.MixUp``: the partner of a sample is the one before it.
+
+    Call it with ``(images, labels)``.
 
     Parameters
     ----------
     alpha : float
     num_classes : int
-        Needed, for dense labels too.
+        Required, for dense labels too.
     labels_getter : "default"
-        Calls take (images, labels).
+        Other values are not supported.
     **settings
-        More for :class:`Mixup`.
+        Other settings of :class:`dali_mixup.Mixup`.
     """
 
     _alpha = "alpha"
 
 
 class TorchvisionCutMix(_Torchvision):
-    """``torchvision.transforms.v2.CutMix``; parameters as :class:`TorchvisionMixUp`."""
+    """``torchvision.transforms.v2.CutMix``: the partner of a sample is the one before it.
+
+    Call it with ``(images, labels)``.
+
+    Parameters
+    ----------
+    alpha, num_classes, labels_getter, **settings
+        As for :class:`TorchvisionMixUp`.
+    """
 
     _alpha = "cutmix_alpha"
 
 
 class MixUpWrapper(MixupLoader):
-    """``MixUpWrapper`` of NVIDIA's DeepLearningExamples: (alpha, dataloader).
+    """``MixUpWrapper`` of NVIDIA's DeepLearningExamples.
 
     Parameters
     ----------
     alpha : float
-    dataloader : iterable of (images, labels), or of what else :class:`MixupLoader` takes
-        Labels are class ids, or one-hot already.
+    dataloader : iterable of (images, labels), or any loader of :class:`dali_mixup.MixupLoader`
+        Labels are class ids or one-hot rows.
     num_classes : int
     **settings
-        More for :class:`Mixup`.
+        Other settings of :class:`dali_mixup.Mixup`.
     """
 
     def __init__(

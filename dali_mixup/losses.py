@@ -22,8 +22,8 @@ def mixup_cross_entropy(
 ) -> torch.Tensor:
     """Cross entropy with mixed targets.
 
-    For pairs ``lam * ce(own) + (1 - lam) * ce(partner)``, which equals the cross entropy with the
-    dense rows, without making any; what lies between forward and backward are the logits alone.
+    For pairs ``lam * ce(own) + (1 - lam) * ce(partner)``, which equals the cross entropy with dense
+    rows but needs none. Only the logits are saved for the backward pass.
 
     Parameters
     ----------
@@ -37,7 +37,8 @@ def mixup_cross_entropy(
 
     Returns
     -------
-    float32 tensor, a scalar or, for "none", shape (B,).
+    float32 tensor
+        A scalar, or shape (B,) for "none".
 
     Raises
     ------
@@ -47,8 +48,8 @@ def mixup_cross_entropy(
     Warns
     -----
     DoubleSmoothingWarning
-        `label_smoothing` with dense rows that are smoothed already: more than two classes and no
-        cell of 0.
+        `label_smoothing` is set and dense rows are already smoothed: they have more than two
+        classes and no weight is 0.
     """
     require_real("label_smoothing", label_smoothing, "[0, 1)", lambda v: 0 <= v < 1)
     require_choice("reduction", reduction, ("mean", "sum", "none"), optional=False)
@@ -74,10 +75,10 @@ def mixup_cross_entropy(
 
 
 def mixup_accuracy(logits: torch.Tensor, targets: torch.Tensor | Pairs) -> torch.Tensor:
-    """The weight that the targets give to the predicted classes, averaged over the batch.
+    """Return the weight that the targets give to the predicted classes, averaged over the batch.
 
-    For pairs ``lam * (prediction == own) + (1 - lam) * (prediction == partner)``; plain accuracy
-    where nothing is mixed or smoothed.
+    For pairs ``lam * (prediction == own) + (1 - lam) * (prediction == partner)``. Where nothing is
+    mixed or smoothed it is the accuracy.
 
     Parameters
     ----------
@@ -86,7 +87,8 @@ def mixup_accuracy(logits: torch.Tensor, targets: torch.Tensor | Pairs) -> torch
 
     Returns
     -------
-    float32 scalar tensor in [0, 1].
+    float32 tensor
+        A scalar in [0, 1].
     """
     prediction = logits.argmax(1)
     if isinstance(targets, torch.Tensor):

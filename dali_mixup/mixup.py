@@ -1,4 +1,4 @@
-"""The settings a user chooses: they draw plans, and mix a batch when called."""
+"""The settings of mixup: they draw plans, and mix a batch when called."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ TARGETS = ("soft", "pairs")
 
 @dataclass(kw_only=True)
 class Mixup:
-    """Mixup and CutMix with soft labels, for a batch at a time.
+    """Mixup and CutMix with soft labels, one batch at a time.
 
-    The settings are checked here, once, and fixed from then on; only `enabled` can be assigned.
+    The settings are checked when the object is created and cannot be changed afterwards. Only
+    `enabled` can be assigned.
 
     Parameters
     ----------
@@ -37,40 +38,45 @@ class Mixup:
     cutmix_alpha : float >= 0
         The same for CutMix; 0 turns CutMix off.
     switch_prob : float in [0, 1]
-        With both on: the share that is cut and not mixed.
+        The probability of CutMix where both alphas are above 0.
     prob : float in [0, 1]
-        The share of batches (mode "batch"), samples ("elem") or pairs ("pair") that are mixed.
+        The probability that a batch (mode "batch"), a sample ("elem") or a pair ("pair") is mixed.
     mode : {"batch", "elem", "pair"}
-        One lam (and box) for the batch; one per sample; one per pair, mixed with each other.
+        One lam (and box) per batch; one per sample; one per pair of samples that are mixed with
+        each other.
     pairing : {"permutation", "derangement", "flip", "roll"}
-        Who meets whom: any permutation; one where nobody meets itself; ``B - 1 - i`` (timm);
-        ``i - 1`` (torchvision). In mode "pair" the first two draw random pairs, an odd one out
-        meets itself, and "roll" has no pairs.
+        The partner of sample i: from a random permutation; from a permutation in which no sample
+        is its own partner; ``B - 1 - i`` (timm); ``i - 1`` (torchvision). In mode "pair" the first
+        two draw random pairs, and with an odd batch size one sample is its own partner; "roll" is
+        refused.
     label_smoothing : float in [0, 1)
-        s: labels y become ``(1 - s) * y + s / num_classes``. Smooth here or in the loss, not twice.
+        s: labels y become ``(1 - s) * y + s / num_classes``. Smooth here or in the loss, not in
+        both.
     targets : {"soft", "pairs"}
-        Dense rows (B, num_classes), or ``(own, partner, lam)`` for a loss with two indices.
+        Dense rows of shape (B, num_classes), or ``(own, partner, lam)`` for a two-index loss.
     output : OutputFormat, optional
-        None keeps the images' dtype and layout.
+        The dtype, layout and normalisation of the mixed images. None keeps dtype and layout.
     layout : {"HWC", "CHW"}, optional
-        Of the incoming images; None: from their shape, an error where that is ambiguous.
+        The layout of the incoming images. None: inferred from their shape; ambiguous shapes raise
+        ValueError.
     seed : int >= 0
+        Part of the key of every draw.
     rank : int >= 0, optional
-        Part of the key of every draw. None: torch.distributed's global rank, else the variable
-        RANK, else 0.
+        Part of the key of every draw. None: the global rank of torch.distributed, else the
+        environment variable RANK, else 0.
     backend : {"auto", "numpy", "cupy"}
-        "auto": numpy for images on the CPU, cupy for images on a GPU; the others: that one or an
-        error.
+        "auto": numpy for images on the CPU, cupy for images on a GPU. "numpy" and "cupy" refuse
+        images on the other device.
 
     Attributes
     ----------
     enabled : bool
-        False hands out unmixed batches in the same form, from the next one on.
+        False hands out unmixed batches in the same form, from the next batch on.
 
     Raises
     ------
     TypeError, ValueError
-        A setting outside the above, or settings that exclude each other.
+        A setting is outside its range, or settings exclude each other.
 
     Warns
     -----
@@ -142,7 +148,13 @@ class Mixup:
         super().__setattr__(name, value)
 
     def for_validation(self) -> Mixup:
-        """The same output and form of targets, but nothing mixed and nothing smoothed."""
+        """Return a Mixup with the same output and targets that neither mixes nor smooths.
+
+        Returns
+        -------
+        Mixup
+            With ``enabled=False`` and ``label_smoothing=0``.
+        """
         validation = replace(self, label_smoothing=0.0)
         validation.enabled = False
         return validation
@@ -156,18 +168,22 @@ class Mixup:
         step: int = 0,
         stream: int = 0,
     ) -> MixPlan:
-        """Draw the plan of one batch: the same for the same settings, rank and position.
+        """Draw the plan of one batch. Equal settings, ranks and positions draw equal plans.
 
         Parameters
         ----------
         batch_size : int >= 0
-            Samples that are really there.
+            The number of samples that are delivered.
         image_size : (height, width), optional
-            In pixels; needed for CutMix.
+            In pixels; required for CutMix.
         epoch, step : int >= 0
-            The position: step counts the batches handed out in this epoch.
+            The position of the batch: `step` counts the batches handed out in this epoch.
         stream : int >= 0
-            Which pipeline of the iterator's list.
+            The index of the pipeline in the iterator's list.
+
+        Returns
+        -------
+        MixPlan
 
         Raises
         ------
@@ -190,7 +206,20 @@ class Mixup:
     def plan_for(
         self, images: Any, *, epoch: int, step: int, stream: int = 0, mixed: bool = True
     ) -> MixPlan:
-        """The plan of these images at a position: :meth:`plan`; unmixed while not `enabled`."""
+        """Draw the plan of these images at a position.
+
+        Parameters
+        ----------
+        images : torch tensor or numpy array, shape (B, C, H, W) or (B, H, W, C)
+        epoch, step, stream : int >= 0
+            As for :meth:`plan`.
+        mixed : bool
+            False returns the plan that leaves every sample as it is, and so does ``enabled=False``.
+
+        Returns
+        -------
+        MixPlan
+        """
         _engine(images, self.backend)
         shape = tuple(images.shape)
         layout = self.layout or guess_layout(shape)
@@ -200,24 +229,41 @@ class Mixup:
         return self.plan(shape[0], size, epoch=epoch, step=step, stream=stream)
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to the start of an epoch, for the plans that calls without one draw."""
+        """Go to the start of an epoch, for calls that draw their own plans.
+
+        Parameters
+        ----------
+        epoch : int >= 0
+        """
         require_int("epoch", epoch, least=0)
         self._epoch, self._step = epoch, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the calls without a plan stand: ``{"epoch", "step", "mixup", "dali"}``, JSON-able.
+        """Return the position of the calls that draw their own plans.
 
-        "mixup" holds the settings, to compare; "dali" is empty.
+        Returns
+        -------
+        dict
+            ``{"epoch", "step", "mixup", "dali"}``, which can be stored as JSON. "mixup" holds the
+            settings, "dali" is empty.
         """
         return make_state(self, self._epoch, self._step)
 
     def load_state_dict(self, state: Mapping[str, Any], *, strict: bool = True) -> None:
-        """Go on where a state stands.
+        """Continue from a state.
+
+        Parameters
+        ----------
+        state : dict
+            From :meth:`state_dict`.
+        strict : bool
+            True refuses a state of other settings.
 
         Raises
         ------
         TypeError, ValueError
-            This is no state; or, with `strict`, one of other settings, which are named.
+            `state` is not a state; or `strict` is set and the settings differ. The message names
+            them.
         """
         self._epoch, self._step = read_position(state, self, strict=strict)
 
@@ -227,24 +273,25 @@ class Mixup:
         Parameters
         ----------
         images : torch tensor or numpy array, shape (B, C, H, W) or (B, H, W, C)
-            uint8, float16, bfloat16 or float32; 1, 3 or 4 channels. Only read.
-        labels : of the same kind, or None
-            Class ids, integers of shape (B,) or (B, 1), or dense (B, num_classes).
+            uint8, float16, bfloat16 or float32, with 1, 3 or 4 channels. They are not written to.
+        labels : torch tensor or numpy array, or None
+            Class ids, integers of shape (B,) or (B, 1), or dense rows of shape (B, num_classes).
         plan : MixPlan, optional
-            None draws the next one of this object's own count of calls.
+            None draws the next plan; calls are counted.
 
         Returns
         -------
-        images
-            As `output` says, in memory of their own.
-        targets
-            "soft": float32 (B, num_classes). "pairs": ``(own, partner, lam)``, int64, int64 and
-            float32, each (B,). None without labels.
+        images : torch tensor or numpy array
+            In the form that `output` describes, in memory of their own.
+        targets : torch tensor or numpy array, tuple of three, or None
+            ``targets="soft"``: float32, shape (B, num_classes). ``targets="pairs"``:
+            ``(own, partner, lam)``, int64, int64 and float32, each of shape (B,). None without
+            labels.
 
         Raises
         ------
         TypeError, ValueError
-            Input outside the above; the message says what was expected and got.
+            Input outside the above. The message says what was expected and what was passed.
         """
         engine = _engine(images, self.backend)
         if plan is None:

@@ -1,4 +1,4 @@
-"""What comes out of a blend: dtype, layout, normalisation, and what that means for an input."""
+"""The form of mixed images: dtype, layout and normalisation."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
 
 
 class Conversion(NamedTuple):
-    """An :class:`OutputFormat` applied to one kind of input: nothing is left open.
+    """An :class:`OutputFormat` applied to images of one shape, dtype and layout.
 
-    `mean` and `inverse_std` have one value a channel, each a float32.
+    `mean` and `inverse_std` have one value per channel, each a float32.
     """
 
     batch: int
@@ -58,24 +58,24 @@ class Conversion(NamedTuple):
 
 @dataclass(frozen=True)
 class OutputFormat:
-    """The form in which blended images are handed out.
+    """The dtype, layout and normalisation of mixed images.
 
     Parameters
     ----------
     dtype : {"float32", "float16", "bfloat16", "uint8"}, optional
-        None keeps the input's. "uint8" is for uint8 input without mean and std.
+        None keeps the dtype of the input. "uint8" requires uint8 input and neither mean nor std.
     layout : {"CHW", "HWC"}, optional
-        None keeps the input's.
+        None keeps the layout of the input.
     mean, std : float or sequence of one float per channel, optional
-        ``(mixed - mean) * (1 / std)`` in the units of the INCOMING pixels: 0..255 for uint8, so
-        ImageNet's 0.485 is written 0.485 * 255. One without the other leaves 0 or 1 in its place.
+        ``(mixed - mean) * (1 / std)`` in the units of the incoming pixels: 0 to 255 for uint8, so
+        ImageNet's 0.485 is written ``0.485 * 255``. A missing mean is 0, a missing std is 1.
     channels_last : bool
-        torch's memory format: shape (B, C, H, W), bytes as HWC.
+        torch's memory format: shape (B, C, H, W), with the memory in the order of HWC.
 
     Raises
     ------
     TypeError, ValueError
-        A value outside the ranges above.
+        A value is outside the ranges above.
     """
 
     dtype: str | None = None

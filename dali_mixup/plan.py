@@ -1,7 +1,7 @@
-"""What is drawn for one batch: who is mixed with whom, and how much.
+"""What is drawn for one batch: the partner, the share and the box of each sample.
 
-Plans are drawn on the host by a generator that is keyed by where the run stands, not by what was
-drawn before: no state to lose, no global generator touched, the same draw for every backend.
+Plans are drawn on the host by a generator that is keyed by the position of the run. There is no
+generator state to save, and no global generator is touched.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ PAIRINGS = ("permutation", "derangement", "flip", "roll")
 
 @dataclass(frozen=True, eq=False, init=False)
 class MixPlan:
-    """How each sample of one batch is mixed; valid by construction, its arrays read-only.
+    """How each sample of one batch is mixed. Its arrays are read-only.
 
     Parameters
     ----------
     partner : array of int, shape (B,), values in [0, B)
-        Index, inside the same batch, of the image that is mixed in. Kept as int32.
+        The index, inside the same batch, of the image that is mixed in. Stored as int32.
     lam : array of float, shape (B,), values in [0, 1]
-        Share of the sample's OWN image and label. Kept as float32.
+        The share of the sample's own image and label. Stored as float32.
     box : array of int, shape (B, 4), optional
-        Half-open rectangles ``y0, y1, x0, x1`` in pixels, taken whole from the partner (CutMix);
-        ``y0 == y1`` or ``x0 == x1`` is no rectangle. Where a sample has one, its ``lam`` weighs the
-        label alone. Kept as int32; None where no sample has one.
+        Half-open rectangles ``y0, y1, x0, x1`` in pixels that are taken from the partner (CutMix).
+        ``y0 == y1`` or ``x0 == x1`` means no rectangle. Where a sample has a rectangle, its ``lam``
+        weighs the label alone. Stored as int32; None where no sample has a rectangle.
 
     Raises
     ------
     TypeError
-        An index or a box is not an integer.
+        `partner` or `box` does not hold integers.
     ValueError
         A shape or a value is outside the ranges above.
     """
@@ -67,7 +67,7 @@ class MixPlan:
     def _drawn(
         cls, partner: NDArray[Any], lam: NDArray[Any], box: NDArray[Any] | None = None
     ) -> MixPlan:
-        """A plan that is valid by the way it was drawn; checking it would take half of the time."""
+        """A plan that is known to be valid; checking it would take half of the time."""
         plan = object.__new__(cls)
         plan._keep(partner, lam, box)
         return plan
@@ -84,7 +84,12 @@ class MixPlan:
         return MixPlan, (self.partner, self.lam, self.box)
 
     def require_fit(self, batch_size: int, height: int, width: int) -> None:
-        """Raise ValueError unless this plan is for `batch_size` images of `height` x `width`."""
+        """Raise ValueError unless this plan fits `batch_size` images of `height` x `width` pixels.
+
+        Parameters
+        ----------
+        batch_size, height, width : int
+        """
         if len(self) != batch_size:
             raise ValueError(f"plan: expected one of {batch_size} samples, got {len(self)}")
         if self.box is not None and batch_size:
@@ -97,14 +102,23 @@ class MixPlan:
 
 
 def unmixed(batch_size: int) -> MixPlan:
-    """The plan that leaves every sample as it is."""
+    """Return the plan that leaves every sample as it is.
+
+    Parameters
+    ----------
+    batch_size : int >= 0
+
+    Returns
+    -------
+    MixPlan
+    """
     return MixPlan._drawn(np.arange(batch_size), np.ones(batch_size))
 
 
 def cutmix_box(
     lam: ArrayLike, cy: ArrayLike, cx: ArrayLike, height: int, width: int
 ) -> NDArray[np.int32]:
-    """The rectangle that CutMix takes from the partner, clipped to the image.
+    """Return the rectangle that CutMix takes from the partner, clipped to the image.
 
     Each side is ``int(side of the image * sqrt(1 - lam))`` before clipping, as in timm and
     torchvision, so that about ``1 - lam`` of the image is covered.
@@ -112,15 +126,16 @@ def cutmix_box(
     Parameters
     ----------
     lam : float or array (B,), in [0, 1]
-        Share of the image that stays, before clipping.
+        The share of the image that stays, before clipping.
     cy, cx : int or array (B,), in [0, height) and [0, width)
-        Centre of the rectangle, in pixels.
+        The centre of the rectangle, in pixels.
     height, width : int
-        Of the image, in pixels.
+        The size of the image, in pixels.
 
     Returns
     -------
-    int32 array of shape (4,) or (B, 4): ``y0, y1, x0, x1``, half-open.
+    int32 array, shape (4,) or (B, 4)
+        ``y0, y1, x0, x1``, half-open.
 
     References
     ----------
@@ -138,7 +153,7 @@ def cutmix_box(
 def keyed_generator(
     seed: int, *, rank: int, stream: int, epoch: int, step: int
 ) -> np.random.Generator:
-    """The generator that draws the plan of one step; equal keys draw equal plans."""
+    """Return the generator that draws the plan of one step. Equal keys draw equal plans."""
     key = np.random.SeedSequence(seed, spawn_key=(rank, stream, epoch, step))
     return np.random.Generator(np.random.Philox(key))
 
@@ -202,7 +217,7 @@ def _partners(pairing: str, size: int, rng: np.random.Generator) -> NDArray[np.i
 
 
 def _pairs(pairing: str, size: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Partners that are each other's; the odd one out meets itself."""
+    """Partners that are each other's; with an odd size one sample is its own partner."""
     if pairing == "flip":
         return _partners(pairing, size, rng)
     order: NDArray[np.intp] = rng.permutation(size)

@@ -1,9 +1,4 @@
-"""Published trainings with mixup, as data: what to give the pipeline, ``Mixup`` and the optimiser.
-
-recipe = recipe("resnet50-imagenet")
-pipe = image_pipeline("imagenet/train", 32, recipe.image_size, **recipe.pipeline)
-mixup = recipe.mixup_for(num_classes=1000)
-"""
+"""Published trainings with mixup as data: options of the pipeline, ``Mixup`` and the optimiser."""
 
 from __future__ import annotations
 
@@ -30,26 +25,25 @@ IMAGENET = OutputFormat(
 class Recipe:
     """One published training.
 
-    Attributes
+    Parameters
     ----------
     name, model : str
-        `model` is torchvision's name.
+        `model` is a name of torchvision.
     source, reported : str
-        Where the settings are from, and what was reported; where the two are not the same run, it
-        says so.
+        The source of the settings, and the result that was reported for them.
     image_size : int
-        Pixels, height and width.
+        Height and width in pixels.
     batch_size : int
-        Of all workers together.
+        The batch size of all processes together.
     epochs : int
     pipeline : mapping
         Options of :func:`dali_mixup.image_pipeline`.
     mixup : mapping
-        Settings of :class:`Mixup`.
+        Settings of :class:`dali_mixup.Mixup`.
     optimizer : mapping
-        ``name``, of ``torch.optim``, and its arguments; ``lr`` is for `batch_size`.
+        ``name``, a class of ``torch.optim``, and its arguments; ``lr`` is for `batch_size`.
     schedule : mapping
-        ``warmup_epochs``, linear from ``warmup_factor`` of `lr`, and ``name``: "cosine", to 0;
+        ``warmup_epochs``, linear from ``warmup_factor`` times ``lr``, and ``name``: "cosine", to 0;
         "step", times ``gamma`` at the epochs ``milestones``; "exponential", times ``gamma`` every
         ``every_epochs``.
     """
@@ -73,14 +67,19 @@ class Recipe:
     def mixup_for(
         self, num_classes: int, *, output: OutputFormat = IMAGENET, **changes: Any
     ) -> Mixup:
-        """The recipe's :class:`Mixup`, normalising as ImageNet's models are used to.
+        """Return the :class:`dali_mixup.Mixup` of this recipe.
 
         Parameters
         ----------
         num_classes : int
         output : OutputFormat
+            By default float32 CHW, normalised with ImageNet's mean and std.
         **changes
-            Settings that replace the recipe's; they are checked, and warned about, as any.
+            Settings that replace those of the recipe.
+
+        Returns
+        -------
+        Mixup
         """
         return Mixup(num_classes=num_classes, output=output, **{**self.mixup, **changes})
 
@@ -159,6 +158,21 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType({recipe.name: recipe for recipe
 
 
 def recipe(name: str) -> Recipe:
-    """A recipe by its name; ValueError lists the names there are."""
+    """Return a recipe.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`RECIPES`.
+
+    Returns
+    -------
+    Recipe
+
+    Raises
+    ------
+    ValueError
+        No recipe has this name. The message lists the names.
+    """
     require_choice("name", name, tuple(RECIPES), optional=False)
     return RECIPES[name]

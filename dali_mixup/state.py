@@ -1,7 +1,6 @@
-"""Where a run stands, as data: a dict of ints, strings, lists and None that survives JSON.
+"""The position of a run as plain data: a dict of ints, strings, lists and None, storable as JSON.
 
-Nothing in it is code and nothing of it is unpickled; what is read is checked in full before any of
-it counts.
+Nothing is unpickled. A state is checked in full before any of it takes effect.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ KEYS = ("epoch", "step", "mixup", "dali")
 
 
 def settings_of(mixup: Any) -> dict[str, Any]:
-    """The settings of a Mixup, as JSON has them."""
+    """The settings of a Mixup, as JSON represents them."""
     settings = asdict(mixup)
     del settings["enabled"]
     return json.loads(json.dumps(settings))  # type: ignore[no-any-return]
@@ -28,7 +27,7 @@ def settings_of(mixup: Any) -> dict[str, Any]:
 def make_state(
     mixup: Any, epoch: int, step: int, checkpoints: Sequence[bytes] = ()
 ) -> dict[str, Any]:
-    """The state of a run at a step of an epoch; `checkpoints` are DALI's, one a pipeline."""
+    """The state of a run at a step of an epoch; `checkpoints` are DALI's, one per pipeline."""
     return {
         "epoch": epoch,
         "step": step,
@@ -38,19 +37,24 @@ def make_state(
 
 
 def dali_checkpoints(state: Mapping[str, Any]) -> list[bytes]:
-    """DALI's checkpoints in a loader's state, one a pipeline, for the pipelines' ``checkpoint=``.
+    """Return DALI's checkpoints in a loader's state, for the ``checkpoint=`` of the pipelines.
 
-    In the state they are base64, because JSON has no bytes.
+    In the state they are stored as base64, because JSON has no bytes.
 
     Parameters
     ----------
     state : dict
         From ``state_dict()`` of a loader.
 
+    Returns
+    -------
+    list of bytes
+        One per pipeline.
+
     Raises
     ------
     TypeError, ValueError
-        This is no such state.
+        `state` is not a state.
     """
     require_state(state)
     return [base64.b64decode(text, validate=True) for text in state["dali"]]
@@ -77,7 +81,7 @@ def require_state(state: Any) -> None:
 
 
 def differences(saved: Mapping[str, Any], mixup: Any) -> list[str]:
-    """The settings in which `mixup` is not the saved one, each in words."""
+    """The settings in which `mixup` differs from the saved one, each as a message."""
     now = settings_of(mixup)
     return [
         f"{name}: expected {saved.get(name)!r} as saved, got {now.get(name)!r}"
@@ -92,7 +96,7 @@ def read_position(state: Any, mixup: Any, *, strict: bool) -> tuple[int, int]:
     Raises
     ------
     TypeError, ValueError
-        This is no state, or, where `strict`, one of a run with other settings.
+        `state` is not a state; or `strict` is set and the settings differ.
     """
     require_state(state)
     if strict and (found := differences(state["mixup"], mixup)):

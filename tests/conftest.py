@@ -17,6 +17,8 @@ def pytest_configure() -> None:
     for name in wanted():
         if name not in BACKENDS:
             raise pytest.UsageError(f"{VARIABLE}: expected names among {BACKENDS}, got {name!r}")
+    if "torch" in wanted():
+        import_module("dali_mixup.cli.peers")  # torchvision then loads beside a CPU build of torch
 
 
 @pytest.fixture

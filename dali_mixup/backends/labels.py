@@ -1,4 +1,4 @@
-"""The forms labels come in, and what smoothing makes of them; the same for every backend."""
+"""The forms of labels and their smoothing, the same for every backend."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 class LabelForm(NamedTuple):
-    """Whether labels are class ids (else dense rows), and the number of classes, if it is known."""
+    """Whether labels are class ids or dense rows, and the number of classes if it is known."""
 
     ids: bool
     num_classes: int | None

@@ -1,7 +1,7 @@
-"""Memory that is used again once nobody holds it.
+"""Reuse of the outputs' memory.
 
-A fresh array of a batch's size costs page faults, several times what it costs to fill it. A block
-goes back when the array over it, and with it every tensor and view made of that array, is gone.
+A new array of a batch's size causes page faults, which cost several times what it costs to fill it.
+A block is reused when the array over it, with every tensor and view made of that array, is gone.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from numpy.typing import DTypeLike, NDArray
 
 
 class Recycler:
-    """Hands out arrays; keeps the last `keep` blocks that came back for the next that fit."""
+    """Allocates arrays, reusing the last `keep` blocks that were released."""
 
     def __init__(self, keep: int = 4) -> None:
         self._free: deque[NDArray[np.uint8]] = deque(maxlen=keep)
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        """An uninitialised array of memory that nobody else holds."""
+        """An uninitialised array whose memory is in use nowhere else."""
         dtype = np.dtype(dtype)
         nbytes = math.prod(shape) * dtype.itemsize
         if nbytes == 0:

@@ -1,8 +1,9 @@
-"""The reference: what mixup is, in plain numpy. Every other backend equals it in every bit.
+"""The reference implementation of mixup, in plain numpy. Other backends equal it in every bit.
 
-All arithmetic is float32, each operation rounded once, in the order in which it stands here.
-Images are worked through one after the other, in planes where they lie so, and small ones several
-at a time: a batch passes through memory once, and what is in between stays in the cache.
+All arithmetic is float32, each operation rounded once, in the order in which it is written here.
+Large images are processed one at a time, plane by plane where they are stored in planes, and small
+ones several at a time. A batch then passes through memory once, and intermediate results stay in
+the cache.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dali_mixup.output import BFLOAT16, Conversion, OutputFormat
 from dali_mixup.plan import MixPlan
 
 IN_CACHE = 1 << 18
-"""Bytes of float32 pixels that are worked on together, where one image has fewer."""
+"""Bytes of float32 pixels that are processed together, where one image has fewer."""
 
 TO_LAYOUT = {"CHW": (0, 3, 1, 2), "HWC": (0, 2, 3, 1)}
 
@@ -36,34 +37,35 @@ def blend(
     layout: str = "CHW",
     out: Array | None = None,
 ) -> Array:
-    """Mix each image with its partner, then normalise, cast and lay out.
+    """Mix each image with its partner, then normalise, cast and change the layout.
 
-    ``lam * own + (1 - lam) * partner``; where the plan has a box, the partner's pixels inside it
-    and the own ones outside. A ``lam`` of 1 or 0 and boxes select, they do not multiply.
+    ``lam * own + (1 - lam) * partner``. Where the plan has a box, the partner's pixels inside it
+    and the own pixels outside. Boxes and a ``lam`` of 1 or 0 select, they do not multiply.
 
     Parameters
     ----------
     images : array, shape (B, C, H, W) or (B, H, W, C) as `layout` says
-        uint8, float16, float32, or bfloat16 as ``dali_mixup.output.BFLOAT16`` (ml_dtypes' is taken
-        too); 1, 3 or 4 channels. Only read.
+        uint8, float16, float32, or bfloat16 as ``dali_mixup.output.BFLOAT16`` or ``ml_dtypes``'s,
+        with 1, 3 or 4 channels. Not written to.
     plan : MixPlan
-        For B samples.
+        A plan of B samples.
     output : OutputFormat, optional
         None keeps dtype and layout.
     layout : {"CHW", "HWC"}
-        Of `images`.
+        The layout of `images`.
     out : array, optional
-        Written and returned: the shape and dtype of the result, no memory shared with `images`.
+        The array to write to and return. It has the shape and dtype of the result and shares no
+        memory with `images`.
 
     Returns
     -------
     array, shape (B, C, H, W) or (B, H, W, C)
-        Of the dtype and layout that `output` names. A NaN stays a NaN; which one is not defined.
+        With the dtype and layout of `output`. A NaN stays a NaN; its payload is not defined.
 
     Raises
     ------
     TypeError, ValueError
-        Input outside the above; the message says what was expected and got.
+        Input outside the above. The message says what was expected and what was passed.
 
     References
     ----------
@@ -111,25 +113,25 @@ def soft_labels(
     ----------
     labels : array
         Class ids, integers of shape (B,) or (B, 1) in [0, num_classes), or dense rows (one-hot,
-        multi-hot, probabilities) of shape (B, num_classes). Only read.
+        multi-hot, probabilities) of shape (B, num_classes). Not written to.
     plan : MixPlan
-        For B samples.
+        A plan of B samples.
     num_classes : int, optional
-        None: as dense rows have.
+        None: the number of columns of dense rows.
     label_smoothing : float in [0, 1)
         s: a label y in {0, 1} becomes ``(1 - s) * y + s / num_classes``.
     out : float32 array, shape (B, num_classes), optional
-        Written and returned.
+        The array to write to and return.
 
     Returns
     -------
     float32 array, shape (B, num_classes)
-        Rows sum to 1 where the labels' do.
+        Rows sum to 1 where the rows of `labels` do.
 
     Raises
     ------
     TypeError, ValueError
-        Input outside the above; a class id out of range is named with its row.
+        Input outside the above. A class id out of range is named with its row.
     """
     labels = _as_array(labels)
     form = label_form(labels.shape, _kind(labels), len(plan), num_classes)
@@ -170,14 +172,14 @@ def soft_labels(
 def label_pairs(
     labels: Array, plan: MixPlan, num_classes: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], Float32Array]:
-    """Both class ids of each sample and the share of the first, for a loss with two indices.
+    """Return both class ids of each sample and the share of the first, for a two-index loss.
 
     Parameters
     ----------
     labels : array
         Class ids, integers of shape (B,) or (B, 1) in [0, num_classes).
     plan : MixPlan
-        For B samples.
+        A plan of B samples.
     num_classes : int
 
     Returns
@@ -188,9 +190,9 @@ def label_pairs(
     Raises
     ------
     TypeError
-        Dense labels: they have no index.
+        Labels are dense rows, which have no index.
     ValueError
-        A class id out of range, named with its row.
+        A class id is out of range. It is named with its row.
     """
     labels = _as_array(labels)
     if not label_form(labels.shape, _kind(labels), len(plan), num_classes).ids:
@@ -211,9 +213,9 @@ def mix(
     targets: str,
     empty: Callable[..., Array] = np.empty,
 ) -> tuple[Array, Any]:
-    """Images and their targets ("soft" or "pairs"; none where there are no labels) in one call.
+    """Mix images and labels in one call; targets are "soft" or "pairs", or None without labels.
 
-    `empty` allocates what is handed out.
+    `empty` allocates the outputs.
     """
     images = _as_array(images)
     form = output.resolve(images.shape, _dtype_name(images), layout)
@@ -227,7 +229,7 @@ def mix(
 
 
 def _pieces(form: Conversion, image_shape: tuple[int, ...]) -> tuple[list[slice], tuple[int, ...]]:
-    """What is worked on at once: an image, or a plane of one that is large and lies in planes."""
+    """What is processed at once: an image, or a plane of a large image that is stored in planes."""
     if form.in_layout == "HWC" or 4 * math.prod(image_shape) <= IN_CACHE:
         return [slice(None)], image_shape
     planes = [slice(channel, channel + 1) for channel in range(form.channels)]
@@ -235,7 +237,7 @@ def _pieces(form: Conversion, image_shape: tuple[int, ...]) -> tuple[list[slice]
 
 
 class _Group(NamedTuple):
-    """Some images, one behind the other, and how they are mixed."""
+    """Consecutive images, and how they are mixed."""
 
     own: slice
     partner: NDArray[np.int32]
@@ -243,7 +245,7 @@ class _Group(NamedTuple):
     rest: Factor
     weighed: bool
     unweighed: list[tuple[int, int, tuple[slice, ...]]]
-    """Images that are not weighed: number in the group, partner, what is all the partner's."""
+    """Images that are selected, not weighed: index in the group, partner, the partner's region."""
 
 
 def _groups(plan: MixPlan, form: Conversion, size: int) -> Iterator[_Group]:
@@ -263,7 +265,7 @@ def _groups(plan: MixPlan, form: Conversion, size: int) -> Iterator[_Group]:
 
 
 def _regions(plan: MixPlan, form: Conversion) -> list[tuple[slice, ...] | None]:
-    """What each image takes from its partner as it is; None where images are weighed."""
+    """The region each image takes unchanged from its partner; None where images are weighed."""
     planes = (slice(None),) if form.in_layout == "CHW" else ()
     selected = {1.0: (slice(0),), 0.0: (slice(None),)}  # nothing, everything
     regions: list[tuple[slice, ...] | None] = [selected.get(lam) for lam in plan.lam.tolist()]
@@ -275,7 +277,7 @@ def _regions(plan: MixPlan, form: Conversion) -> list[tuple[slice, ...] | None]:
 
 
 def _factor(shares: Float32Array) -> Factor:
-    """One share an image, or one for all, which numpy multiplies with faster."""
+    """One share per image, or a scalar where all are equal, which numpy multiplies faster."""
     if len(shares) == 1 or (shares == shares[0]).all():
         return shares[0]  # type: ignore[no-any-return]
     return shares[:, None, None, None]
@@ -296,7 +298,7 @@ def _mix(images: Array, group: _Group, out: Float32Array, partner_share: Float32
 
 
 def _gather(images: Array, which: NDArray[np.int32]) -> Array:
-    """A view of one image, a copy of several."""
+    """A view of one image, or a copy of several."""
     if len(which) == 1:
         return images[which[0] : which[0] + 1]
     return images[which]
@@ -320,7 +322,7 @@ def _load(pixels: Array, out: Float32Array) -> None:
 
 
 def _store(mixed: Float32Array, out: Array) -> None:
-    """float32 as the output's dtype, rounded once, to nearest even; `mixed` is used up."""
+    """Convert float32 to the output's dtype, rounded once, to nearest even; overwrites `mixed`."""
     if out.dtype == BFLOAT16:
         bits = mixed.view(np.uint32)
         nan = np.isnan(mixed)
@@ -335,7 +337,7 @@ def _store(mixed: Float32Array, out: Array) -> None:
 
 
 def _per_channel(values: tuple[float, ...], form: Conversion) -> Float32Array:
-    """Per-channel values against an image as it lies: planes, or a row of whole pixels."""
+    """Per-channel values, shaped to broadcast against an image: planes, or rows of pixels."""
     row = np.array(values, np.float32)
     if form.in_layout == "CHW":
         return row[:, None, None]

@@ -1,4 +1,4 @@
-"""What torch says of its tensors, in this package's words."""
+"""Properties of torch tensors in the terms of this package."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def dtype_name(tensor: torch.Tensor) -> str:
 
 
 def is_channels_last(images: torch.Tensor, layout: str) -> bool:
-    """Whether images of shape (B, C, H, W) lie in memory as HWC and not as CHW."""
+    """Whether images of shape (B, C, H, W) are stored in the order of HWC and not of CHW."""
     return (
         layout == "CHW"
         and images.ndim == 4
@@ -27,11 +27,11 @@ def is_channels_last(images: torch.Tensor, layout: str) -> bool:
 
 @lru_cache
 def keep_channels_last(output: OutputFormat) -> OutputFormat:
-    """The output of images that lie so, where nothing else is asked for."""
+    """The output format for such images: channels_last, unless a layout is given."""
     return output if output.layout else replace(output, channels_last=True)
 
 
 def require_no_grad(tensor: torch.Tensor, name: str) -> None:
-    """Raise TypeError for a tensor that wants a gradient: mixing has none."""
+    """Raise TypeError for a tensor that requires a gradient: mixing has none."""
     if tensor.requires_grad:
         raise TypeError(f"{name}: expected a tensor without requires_grad; give {name}.detach()")

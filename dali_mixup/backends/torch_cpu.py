@@ -1,4 +1,4 @@
-"""The reference on torch's CPU tensors: their memory seen as numpy arrays, results as tensors."""
+"""The reference on torch's CPU tensors: their memory is viewed as numpy arrays."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def mix(
     label_smoothing: float,
     targets: str,
 ) -> tuple[torch.Tensor, Any]:
-    """:func:`dali_mixup.backends.reference.mix`, with results in memory that nobody else holds."""
+    """:func:`dali_mixup.backends.reference.mix`, with tensors in and out."""
     mixed, target = reference.mix(
         _as_numpy(images, "images"),
         None if labels is None else _as_numpy(labels, "labels"),

@@ -1,12 +1,14 @@
-"""Interleaved measurements, and what a recorded run says about itself."""
+"""Interleaved measurements, and the record of a run with machine, versions and command."""
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import platform
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -27,30 +29,33 @@ def interleaved(
     bases: dict[str, str],
     track: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> list[Row]:
-    """Measure each method once a round, so that what disturbs the machine meets all of them.
+    """Measure each method once per round, so that a disturbance of the machine meets all of them.
+
+    Each round begins with another method, and Python's garbage collector runs between the rounds
+    only: a collection takes as long as mixing a batch.
 
     Parameters
     ----------
     methods
         Each returns one measurement in `unit`; None is one that cannot be measured here.
     rounds, warm_up
-        How many count, and how many go before and do not.
+        The number of rounds that count, and of rounds before them that do not.
     unit
-        Ends the names of the columns: ``median_<unit>``, ``iqr_<unit>``.
+        The end of the columns' names: ``median_<unit>``, ``iqr_<unit>``.
     bases
-        Short names of methods to compare with: ``ratio_to_<name>`` is the median over the rounds of
-        a measurement over the base's of the same round.
+        Short names of methods to compare with. ``ratio_to_<name>`` is the median over the rounds of
+        a measurement divided by that of the base in the same round.
     track
-        Passes the rounds on, to show how far they are.
+        Passes the rounds on, to show the progress.
 
     Returns
     -------
     list of dict
-        One a method, in their order; a method that is None has None in every column.
+        One per method, in their order. A method that is None has None in every column.
     """
     there = {name: method for name, method in methods.items() if method is not None}
-    table = [[method() for method in there.values()] for _ in track(range(warm_up + rounds))]
-    samples = dict(zip(there, np.array(table[warm_up:]).T, strict=True))
+    rows_of_rounds = [_one_round(there, number) for number in track(range(warm_up + rounds))]
+    samples = dict(zip(there, np.array(rows_of_rounds[warm_up:]).T, strict=True))
 
     columns = [f"median_{unit}", f"iqr_{unit}", *(f"ratio_to_{name}" for name in bases)]
     rows = []
@@ -62,6 +67,19 @@ def interleaved(
             values = [round(float(value), 4) for value in (middle, high - low, *ratios)]
         rows.append({"method": name} | dict(zip(columns, values, strict=True)))
     return rows
+
+
+def _one_round(methods: dict[str, Callable[[], float]], number: int) -> list[float]:
+    """A measurement of each method, in the methods' order, beginning with method `number`."""
+    names = deque(methods)
+    names.rotate(-number)
+    gc.collect()
+    gc.disable()
+    try:
+        measured = {name: methods[name]() for name in names}
+    finally:
+        gc.enable()
+    return [measured[name] for name in methods]
 
 
 def show(title: str, rows: list[Row]) -> None:

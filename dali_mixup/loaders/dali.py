@@ -1,4 +1,4 @@
-"""DALI's PyTorch iterators, mixing what they deliver."""
+"""DALI's PyTorch iterators with mixup."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ STATE_KEY = "dali_mixup"
 
 
 class _MixesWhatIsDelivered:
-    """Mixes in ``__next__``: after DALI has trimmed the batch, at the moment it is handed out.
+    """Mixes in ``__next__``, after DALI has trimmed the batch.
 
-    DALI prepares its first batch in the constructor and keeps running ahead; only here is known
-    what the consumer gets, and under which epoch and settings.
+    DALI prepares its first batch in the constructor and keeps running ahead. What the consumer
+    gets, and in which epoch and with which settings, is known only here.
     """
 
     output_map: list[str]
@@ -69,33 +69,47 @@ class _MixesWhatIsDelivered:
         return self.mixer.next_from(super().__next__, self)  # type: ignore[misc, no-any-return]
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch the next batch is of; without mixup it changes nothing."""
+        """Set the epoch of the next batch. Without mixup it has no effect.
+
+        Parameters
+        ----------
+        epoch : int >= 0
+        """
         if self.mixer is not None:
             self.mixer.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the run stands: ``{"epoch", "step", "mixup", "dali"}``, JSON-able.
+        """Return the position of the run.
 
-        "mixup" holds the settings, to compare; "dali" DALI's checkpoints, one a pipeline, for
-        :func:`dali_mixup.dali_checkpoints`.
+        Returns
+        -------
+        dict
+            ``{"epoch", "step", "mixup", "dali"}``, which can be stored as JSON. "mixup" holds the
+            settings, "dali" the pipelines' checkpoints, for :func:`dali_mixup.dali_checkpoints`.
 
         Raises
         ------
         ValueError
-            Pipelines without ``enable_checkpointing=True``, or no mixup: DALI's iterator has
-            ``checkpoints()`` alone.
+            The pipelines were built without ``enable_checkpointing=True``, or ``mixup=None``: use
+            ``checkpoints()``, as with DALI's iterator.
         """
         return self._mixer_with_state().state_dict(self.checkpoints())  # type: ignore[attr-defined]
 
     def load_state_dict(self, state: Mapping[str, Any], *, strict: bool = True) -> None:
-        """Go on where a state stands; the pipelines have to be built from its checkpoints.
+        """Continue from a state. The pipelines have to be built from its checkpoints.
 
-        They carry epoch and step with them; this compares the settings.
+        Parameters
+        ----------
+        state : dict
+            From :meth:`state_dict`.
+        strict : bool
+            True refuses a state of other settings.
 
         Raises
         ------
         TypeError, ValueError
-            This is no state; or, with `strict`, one of other settings, which are named.
+            `state` is not a state; or `strict` is set and the settings differ. The message names
+            them.
         RuntimeError
             The pipelines were not built from the state's checkpoints.
         """
@@ -109,7 +123,7 @@ class _MixesWhatIsDelivered:
         return self.mixer
 
     def _save_state(self) -> str:
-        """DALI's iterator data, with ours beside it, which DALI's own iterator does not read."""
+        """DALI's iterator data with our state beside it, which DALI's own iterator ignores."""
         data: str = super()._save_state()  # type: ignore[misc]
         if self.mixer is None:
             return data
@@ -130,22 +144,25 @@ class _MixesWhatIsDelivered:
 
 
 class MixupGenericIterator(_MixesWhatIsDelivered, DALIGenericIterator):  # type: ignore[misc]
-    """DALI's ``DALIGenericIterator``, its batches mixed as they are handed out.
+    """``DALIGenericIterator`` of DALI with mixup.
+
+    Hands out a list with one dict per pipeline. Batches are mixed when they are handed out.
 
     Parameters
     ----------
-    pipelines, output_map, size, reader_name, ...
-        DALI's own, in DALI's order.
+    *args, **kwargs
+        Of ``DALIGenericIterator``, in DALI's order: `pipelines`, `output_map`, `size`,
+        `reader_name`, ...
     mixup : Mixup, optional
-        None: DALI's iterator exactly.
+        None: the iterator behaves as DALI's own.
     data_key : str or sequence of str, optional
-        Outputs with images; several share one plan. None: the first of `output_map`.
+        The outputs with images. Several share one plan. None: the first of `output_map`.
     label_key : str, optional
         The output with labels. None: the last of `output_map`.
     plan_key : str, optional
-        Adds each batch's :class:`MixPlan` to the dict under this name.
-    off_after_epoch : int, optional
-        Number of epochs that are mixed; the later ones are not.
+        Adds the :class:`MixPlan` of each batch to the dict under this key.
+    off_after_epoch : int >= 0, optional
+        The number of epochs that are mixed. Later epochs are not.
 
     Raises
     ------
@@ -157,13 +174,19 @@ class MixupGenericIterator(_MixesWhatIsDelivered, DALIGenericIterator):  # type:
     UnderfittingWarning
         An alpha above 0.5 behind an :func:`image_pipeline` with RandAugment.
     NumClassesWarning
-        After the first epoch: its class ids stay far below ``num_classes``.
+        After the first epoch, if its class ids stay far below ``num_classes``.
     """
 
 
 class MixupClassificationIterator(_MixesWhatIsDelivered, DALIClassificationIterator):  # type: ignore[misc]
-    """DALI's ``DALIClassificationIterator``, its batches mixed as they are handed out.
+    """``DALIClassificationIterator`` of DALI with mixup.
 
-    Hands out ``[{"data": images, "label": targets}]``, one dict a pipeline. Parameters as
-    :class:`MixupGenericIterator`, less `output_map`.
+    Hands out ``[{"data": images, "label": targets}]``, with one dict per pipeline.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        Of ``DALIClassificationIterator``, in DALI's order: `pipelines`, `size`, `reader_name`, ...
+    mixup, data_key, label_key, plan_key, off_after_epoch
+        As for :class:`MixupGenericIterator`.
     """

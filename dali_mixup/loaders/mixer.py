@@ -1,4 +1,4 @@
-"""Mixes batch after batch, whatever handed them out, and counts the position of the run."""
+"""Mixes the batches of a loader and counts epochs and steps."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from dali_mixup.state import dali_checkpoints, make_state, read_position
 
 
 class BatchMixer:
-    """Mixes batch after batch, counting where the run stands.
+    """Mixes batch after batch and counts epochs and steps.
 
     Parameters
     ----------
     mixup : Mixup
     data_key : str or sequence of str, optional
-        Images in a dict's outputs; several share one plan. None: the first output.
+        The keys of the images, in dicts. Several outputs share one plan. None: the first output.
     label_key : str, optional
-        Labels there. None: the last output.
+        The key of the labels. None: the last output.
     plan_key : str, optional
-        Where to put the :class:`MixPlan`; None does not hand it out.
-    off_after_epoch : int, optional
-        Number of epochs that are mixed; the later ones are not.
+        The key under which to add the :class:`MixPlan`. None: it is not handed out.
+    off_after_epoch : int >= 0, optional
+        The number of epochs that are mixed. Later epochs are not.
     """
 
     def __init__(
@@ -54,16 +54,16 @@ class BatchMixer:
         self._labels_seen: LabelsSeen | None = LabelsSeen()
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch the next batch is of; a new one starts at step 0."""
+        """Set the epoch of the next batch. A new epoch starts at step 0."""
         require_int("epoch", epoch, least=0)
         if epoch != self.epoch:
             self.epoch, self.step = epoch, 0
 
     def next_from(self, fetch: Callable[[], Any], source: Any = None) -> Any:
-        """Fetch a batch of `source`, mix it and count it.
+        """Fetch a batch, mix it and count it.
 
-        An epoch ends with its last batch where `source` is a DALI iterator, which knows; elsewhere
-        with the fetch's StopIteration, which passes on.
+        Where `source` is a DALI iterator, the epoch ends with its last batch. Elsewhere it ends
+        with the StopIteration of `fetch`, which is passed on.
         """
         try:
             batch = fetch()
@@ -148,11 +148,11 @@ class BatchMixer:
         )
 
     def state_dict(self, checkpoints: Sequence[bytes] = ()) -> dict[str, Any]:
-        """Where the run stands; `checkpoints` are DALI's, one a pipeline."""
+        """Return the position of the run; `checkpoints` are DALI's, one per pipeline."""
         return make_state(self.mixup, self.epoch, self.step, checkpoints)
 
     def load_state_dict(self, state: Mapping[str, Any], *, strict: bool = True) -> None:
-        """Go on where a state stands."""
+        """Continue from a state."""
         self.epoch, self.step = read_position(state, self.mixup, strict=strict)
 
 
@@ -170,7 +170,7 @@ def _epoch_is_over(source: Any) -> bool:
 
 
 def require_restored(state: Any, iterator: Any) -> None:
-    """Raise RuntimeError where a state's DALI checkpoints are not what the pipelines stand at."""
+    """Raise RuntimeError unless the pipelines were restored from as many checkpoints."""
     pipelines = getattr(iterator, "_pipes", [])
     checkpoints = dali_checkpoints(state)
     if len(pipelines) != len(checkpoints):

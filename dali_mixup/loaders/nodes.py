@@ -1,4 +1,4 @@
-"""A torchdata node that mixes, for DALI's dynamic mode: it stands behind DALI's ToTorch."""
+"""A torchdata node that mixes, for DALI's dynamic mode."""
 
 from __future__ import annotations
 
@@ -18,22 +18,21 @@ from dali_mixup.mixup import Mixup
 
 
 class MixupNode(BaseNode[Any]):  # type: ignore[misc]
-    """Mixes the batches of the node before it.
+    """A torchdata node that mixes the batches of its source.
 
     Parameters
     ----------
     source : torchdata.nodes.BaseNode
-        Hands out (images, labels), as DALI's ``nodes.ToTorch`` does, or dicts of tensors.
+        Hands out ``(images, labels)``, as DALI's ``nodes.ToTorch`` does, or dicts of tensors.
     mixup : Mixup
     **options
-        ``data_key``, ``label_key``, ``plan_key`` (for dicts) and ``off_after_epoch``, as
-        :class:`dali_mixup.loaders.mixer.BatchMixer` takes them.
+        `data_key`, `label_key`, `plan_key` and `off_after_epoch`, as for :class:`MixupLoader`.
 
     Notes
     -----
-    The state holds epoch and step of the plans and the source's own state. DALI's dynamic readers
-    cannot go on from a state (DALI 2.4: NotImplementedError when it is loaded): over them begin an
-    epoch anew, with :meth:`set_epoch`.
+    The state holds the position of the plans and the state of the source. DALI's dynamic readers
+    cannot continue from a state (DALI 2.4 raises NotImplementedError when it is loaded). Over them,
+    start the epoch again, with :meth:`set_epoch`.
 
     Examples
     --------
@@ -51,11 +50,16 @@ class MixupNode(BaseNode[Any]):  # type: ignore[misc]
         self.mixer = BatchMixer(mixup, **options)
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch begins with the next reset."""
+        """Set the epoch that begins with the next reset.
+
+        Parameters
+        ----------
+        epoch : int >= 0
+        """
         self.mixer.set_epoch(epoch)
 
     def reset(self, initial_state: dict[str, Any] | None = None) -> None:
-        """Begin the next epoch, or go on where a state stands."""
+        """Begin the next epoch, or continue from a state."""
         super().reset(initial_state)
         if initial_state is not None:
             self.source.reset(initial_state["source"])
@@ -66,9 +70,9 @@ class MixupNode(BaseNode[Any]):  # type: ignore[misc]
             self.mixer.set_epoch(self.mixer.epoch + 1)
 
     def next(self) -> Any:
-        """The next batch, mixed."""
+        """Return the next batch, mixed."""
         return self.mixer.next_from(lambda: next(self.source))
 
     def get_state(self) -> dict[str, Any]:
-        """``{"source", "mixer"}``."""
+        """Return ``{"source", "mixer"}``."""
         return {"source": self.source.state_dict(), "mixer": self.mixer.state_dict()}

@@ -1,7 +1,7 @@
-"""DALI pipelines for image folders: decode and geometric augmentation, uint8 out.
+"""DALI pipelines for image folders: decoding and geometric augmentation, uint8 out.
 
-They know nothing of mixup. Pixels leave as uint8, four times fewer bytes than float32; whoever
-mixes them normalises, casts and lays them out in the same pass.
+They do not depend on mixup. Images leave as uint8, a quarter of the bytes of float32; mixing then
+normalises, casts and changes the layout in the same pass.
 """
 
 from __future__ import annotations
@@ -43,50 +43,51 @@ def image_pipeline(
     output_layout: str = "HWC",
     **pipeline_options: Any,
 ) -> Pipeline:
-    """A training pipeline: random crop, resize, mirror and, if wanted, RandAugment.
+    """Return a training pipeline: random crop, resize, mirror and, optionally, RandAugment.
 
     Parameters
     ----------
     root : path
-        A folder with one folder of images a class; class ids follow the folders' sorted names.
+        A folder with one folder of images per class. Class ids follow the sorted folder names.
     batch_size : int
     image_size : int
         Height and width of the output in pixels.
     device : {"gpu", "cpu"}
         "gpu" decodes with nvJPEG and augments on the GPU; "cpu" needs no GPU.
     shard_id, num_shards : int
-        This rank's part of the data.
+        The part of the data that this process reads.
     num_threads : int
-        DALI's CPU threads.
+        The number of DALI's CPU threads.
     device_id : int
-        The GPU.
+        The index of the GPU.
     seed : int
-        Of the shuffling and the augmentation. Ranks with one seed would crop and mirror alike; with
-        a seed each their parts stay apart all the same.
+        The seed of shuffling and augmentation. Give each rank its own: ranks with equal seeds crop
+        and mirror alike. The shards do not depend on it.
     random_area, random_aspect_ratio : (float, float)
-        Of the crop: share of the image's area, width over height.
+        Ranges of the crop: share of the image's area, and width over height.
     mirror_probability : float in [0, 1]
     randaugment : (n, m), optional
         RandAugment with n operations of magnitude m, in 0..30.
     output_layout : {"HWC", "CHW"}
-        "CHW" is the faster one on a CPU, where DALI transposes for less than mixing does.
+        On a CPU "CHW" is faster: DALI transposes faster than numpy.
     **pipeline_options
-        More for ``nvidia.dali.Pipeline``, such as ``enable_checkpointing`` or
+        Other arguments of ``nvidia.dali.Pipeline``, such as ``enable_checkpointing`` or
         ``prefetch_queue_depth``.
 
     Returns
     -------
     nvidia.dali.Pipeline
-        Every epoch reads every file of the shard once; a last batch that is short is filled with
-        copies of its last sample, which ``last_batch_policy=LastBatchPolicy.PARTIAL`` leaves out.
-        Outputs: images, uint8 RGB of `image_size` x `image_size` pixels on `device`, and labels,
-        int32 (1,) on the CPU. Its reader is named "Reader", for the iterator's ``reader_name``;
-        its attribute ``randaugment`` is the argument, for the iterators' advice.
+        Each epoch reads every file of the shard once. A short last batch is filled with copies of
+        its last sample, which ``last_batch_policy=LastBatchPolicy.PARTIAL`` removes. The outputs
+        are images, uint8 RGB of `image_size` x `image_size` pixels on `device`, and labels, int32
+        of shape (1,) on the CPU. The reader is named "Reader", for the iterator's
+        ``reader_name``. The attribute ``randaugment`` holds the argument, for the iterators'
+        warnings.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        No such folder; an unknown device, or a GPU that is not there.
+        The folder does not exist; the device is unknown, or there is no GPU.
     """
 
     require_choice("output_layout", output_layout, ("HWC", "CHW"), optional=False)
@@ -137,9 +138,28 @@ def validation_pipeline(
     device_id: int = 0,
     **pipeline_options: Any,
 ) -> Pipeline:
-    """A validation pipeline: the shorter side to `resize` pixels, then the centre; no randomness.
+    """Return a validation pipeline: resize, then crop the centre, without randomness.
 
-    Parameters, outputs and errors as :func:`image_pipeline`, in the files' order.
+    Images come in the order of the files.
+
+    Parameters
+    ----------
+    root, batch_size, image_size, device, shard_id, num_shards, num_threads, device_id
+        As for :func:`image_pipeline`.
+    resize : int
+        The length of the shorter side, in pixels, before the centre is cropped.
+    **pipeline_options
+        Other arguments of ``nvidia.dali.Pipeline``.
+
+    Returns
+    -------
+    nvidia.dali.Pipeline
+        Outputs as those of :func:`image_pipeline`.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As :func:`image_pipeline`, or `resize` is below `image_size`.
     """
     if resize < image_size:
         raise ValueError(f"resize: expected at least image_size, {image_size} pixels, got {resize}")

@@ -1,4 +1,4 @@
-"""Any loader, its batches mixed as they are handed out."""
+"""A wrapper that mixes the batches of any loader."""
 
 from __future__ import annotations
 
@@ -11,20 +11,35 @@ from dali_mixup.mixup import Mixup
 
 
 class MixupLoader:
-    """Any loader, its batches mixed as they are handed out.
+    """Wrap any loader so that it hands out mixed batches.
 
-    Takes what hands out ``[dict, ...]`` (DALI's iterators), ``dict``, ``(images, labels)`` or
-    ``[images, labels]`` and gives back the same form in fresh containers. ``len``, ``reset``,
-    ``size``, ``batch_size`` and all else are the loader's own. An epoch ends when the loader does,
-    or, for consumers that count batches, with the pass that follows ``len(loader)`` of them; a pass
-    that is left half-way counts on in the same epoch.
+    The loader may hand out ``[dict, ...]`` (as DALI's iterators), ``dict``, ``(images, labels)`` or
+    ``[images, labels]``. The same form is returned, in new containers. ``len``, ``reset`` and all
+    other attributes are those of the loader.
+
+    An epoch ends when the loader is exhausted. For programs that count batches instead, it ends
+    with the pass that follows ``len(loader)`` batches. A pass that is left early continues in the
+    same epoch.
 
     Parameters
     ----------
     loader : iterable
     mixup : Mixup
-    data_key, label_key, plan_key, off_after_epoch
-        As :class:`BatchMixer` takes them.
+    data_key : str or sequence of str, optional
+        The keys of the images, in loaders of dicts. Several outputs share one plan. None: the first
+        output.
+    label_key : str, optional
+        The key of the labels. None: the last output.
+    plan_key : str, optional
+        Adds the :class:`MixPlan` of each batch under this key.
+    off_after_epoch : int >= 0, optional
+        The number of epochs that are mixed. Later epochs are not.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `loader` is not iterable, `mixup` is not a :class:`Mixup`, or, at the first batch, a key is
+        not an output.
 
     Examples
     --------
@@ -54,7 +69,12 @@ class MixupLoader:
         advise_augmentation(mixup.alpha, getattr(loader, "_pipes", ()), stacklevel=2)
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch the next batch is of, here and in the loader where it wants to know."""
+        """Set the epoch of the next batch, here and in a loader that has ``set_epoch``.
+
+        Parameters
+        ----------
+        epoch : int >= 0
+        """
         self.mixer.set_epoch(epoch)
         if hasattr(self.loader, "set_epoch"):
             self.loader.set_epoch(epoch)
@@ -70,35 +90,48 @@ class MixupLoader:
     next = __next__
 
     def next_from(self, source: Any) -> Any:
-        """The next batch of an iterator over the loader, mixed."""
+        """Return the next batch of an iterator over the loader, mixed."""
         return self.mixer.next_from(lambda: next(source), self.loader)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the run stands: ``{"epoch", "step", "mixup", "dali"}``, JSON-able.
+        """Return the position of the run.
 
-        "mixup" holds the settings, to compare; "dali" the checkpoints of a DALI iterator's
-        pipelines, for :func:`dali_mixup.dali_checkpoints`; it is empty for any other loader, whose
-        own state has to be saved beside this one.
+        Returns
+        -------
+        dict
+            ``{"epoch", "step", "mixup", "dali"}``, which can be stored as JSON. "mixup" holds the
+            settings. "dali" holds the checkpoints of a DALI iterator's pipelines, for
+            :func:`dali_mixup.dali_checkpoints`. It is empty for other loaders, whose own state has
+            to be saved beside this one.
 
         Raises
         ------
         ValueError
-            DALI pipelines without ``enable_checkpointing=True``.
+            The loader is a DALI iterator over pipelines without ``enable_checkpointing=True``.
         """
         checkpoints = getattr(self.loader, "checkpoints", tuple)
         return self.mixer.state_dict(checkpoints())
 
     def load_state_dict(self, state: Mapping[str, Any], *, strict: bool = True) -> None:
-        """Go on where a state stands.
+        """Continue from a state.
 
-        DALI's pipelines are restored when they are built, by ``checkpoint=``.
+        DALI's pipelines are restored when they are built, with ``checkpoint=``.
+
+        Parameters
+        ----------
+        state : dict
+            From :meth:`state_dict`.
+        strict : bool
+            True refuses a state of other settings.
 
         Raises
         ------
         TypeError, ValueError
-            This is no state; or, with `strict`, one of other settings, which are named.
+            `state` is not a state; or `strict` is set and the settings differ. The message names
+            them.
         RuntimeError
-            A DALI iterator over pipelines that were not built from the state's checkpoints.
+            The loader is a DALI iterator over pipelines that were not built from the state's
+            checkpoints.
         """
         require_restored(state, self.loader)
         self.mixer.load_state_dict(state, strict=strict)
@@ -120,7 +153,7 @@ class MixupLoader:
 
 
 class _Pass:
-    """One pass over a loader; a batch that is refused does not end it."""
+    """One pass over a loader. An error for one batch does not end it."""
 
     def __init__(self, loader: MixupLoader, source: Iterator[Any]) -> None:
         self._loader = loader
@@ -134,7 +167,7 @@ class _Pass:
 
 
 def _length(loader: Any) -> int:
-    """0 where the loader does not say."""
+    """The loader's length, or 0 where it has none."""
     try:
         return len(loader)
     except TypeError:

@@ -1,46 +1,158 @@
-"""The README's examples are Python, its names exist, its files are there."""
+"""The documentation: its code runs, its files are there, its figures are the recorded ones."""
 
-import ast
+import json
 import re
-from importlib import import_module
+import subprocess
+import sys
 from pathlib import Path
+from unittest import SkipTest
 
 import pytest
 from support.requirements import require
 
 ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text()
-EXAMPLES = [
-    re.sub(r"^ {2}", "", block, flags=re.M) if block.startswith("  ") else block
-    for block in re.findall(r"```python\n(.*?)```", README, flags=re.S)
+README = ROOT / "README.md"
+GENERATED = {"_build", "gallery"}
+PAGES = [
+    README,
+    ROOT / "CONTRIBUTING.md",
+    *(page for page in sorted((ROOT / "docs").rglob("*.md")) if not GENERATED & {*page.parts}),
 ]
+GALLERY = sorted((ROOT / "docs" / "examples").glob("*.py"))
+LABEL = {page: str(page.relative_to(ROOT)) for page in [*PAGES, *GALLERY]}
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.splitlines()[0][:40])
-def test_an_example_is_python_and_imports_what_there_is(example):
-    require("torch")
-    require("nvidia.dali", backend="dali")
-    require("torchdata", backend="dali")
-    for node in ast.walk(ast.parse(example)):
-        if isinstance(node, ast.ImportFrom) and node.module.startswith(("dali_mixup", "nvidia")):
-            module = import_module(node.module)
-            for alias in node.names:
-                assert hasattr(module, alias.name)
+def blocks(page):
+    """A page's Python blocks, with those that it says to skip."""
+    sybil = require("sybil", backend="dali")
+    myst = require("sybil.parsers.myst", backend="dali")
+    parsers = [myst.PythonCodeBlockParser(), myst.SkipParser()]
+    return list(sybil.Sybil(parsers).parse(page))
 
 
-def test_there_are_examples():
-    assert len(EXAMPLES) >= 6
+def with_code(pages):
+    return [page for page in pages if "```python" in page.read_text()]
 
 
-@pytest.mark.parametrize(
-    "path", sorted(set(re.findall(r"(?:benchmarks|tests)/[\w/.-]+\.\w+", README)))
-)
-def test_a_file_that_is_named_is_there(path):
-    assert (ROOT / path).exists()
+@pytest.fixture
+def a_users_machine(tmp_path, monkeypatch, photo_folder, torch):
+    """A folder with the data that the pages name, and a CPU where there is no GPU."""
+    require("lightning", backend="dali")
+    require("accelerate", backend="dali")
+    pipeline = require("dali_mixup.loaders.pipeline", backend="dali")
+    for name in ("imagenet/train", "photos/train", "photos/val"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).symlink_to(photo_folder)
+    monkeypatch.chdir(tmp_path)
+    if not torch.cuda.is_available():
+        for make in (pipeline.image_pipeline, pipeline.validation_pipeline):
+            monkeypatch.setattr(make, "__defaults__", (224, "cpu"))
+    return {"model": Averages(torch), "torch": torch}
 
 
-@pytest.mark.parametrize(
-    "file", sorted(set(re.findall(r"`(cpu-[\w*-]+\.json|study\.\w+)`", README)))
-)
-def test_a_result_that_is_named_is_recorded(file):
-    assert list((ROOT / "benchmarks/results").glob(file))
+def Averages(torch):
+    """A model of 1,000 classes that takes any images."""
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = torch.nn.LazyLinear(1000)
+
+        def forward(self, images):
+            return self.head(images.float().mean((2, 3)))
+
+    return Model()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("page", with_code(PAGES), ids=LABEL.get)
+def test_the_code_of_a_page_runs(page, a_users_machine):
+    examples = blocks(page)
+    examples[0].document.namespace.update(a_users_machine)
+
+    for example in examples:
+        try:
+            example.evaluate()
+        except SkipTest:
+            assert "needs a GPU" in page.read_text()
+
+
+def test_wrong_code_in_a_page_is_noticed(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# Page\n\n```python\nx = 1\n```\n\n```python\nassert x == 2\n```\n")
+
+    first, second = blocks(page)
+    first.evaluate()
+
+    with pytest.raises(AssertionError):
+        second.evaluate()
+
+
+@pytest.mark.parametrize("script", GALLERY, ids=LABEL.get)
+def test_a_script_of_the_gallery_runs(script, tmp_path):
+    require("matplotlib", backend="dali")
+    require("skimage", backend="dali")
+    paths = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'docs/_ext')!r}]"
+    program = f"{paths}; import runpy; runpy.run_path({str(script)!r})"
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", [*PAGES, *GALLERY], ids=LABEL.get)
+def test_a_file_that_is_named_is_there(page):
+    folders = "benchmarks|tests|dali_mixup|kernels|docs"
+    named = re.findall(rf"\b(?:{folders})/[\w/.-]+\.\w+", page.read_text())
+
+    missing = [path for path in named if not (ROOT / path).exists()]
+
+    assert missing == []
+
+
+def test_the_readme_fits_on_a_few_screens():
+    assert len(README.read_text().splitlines()) <= 200
+
+
+def recorded(file):
+    return json.loads((ROOT / "benchmarks/results" / file).read_text())["rows"]
+
+
+LOADERS = {
+    "copy": "DALI, normalised",
+    "dali-mixup": "dali-mixup from uint8",
+    "timm batch": "DALI + timm batch",
+    "timm elem": "DALI + timm elem",
+    "torchvision": "DALI + torchvision",
+    "kornia": "DALI + kornia",
+}
+
+
+def recorded_table():
+    """The README's table: ms and us per image to three figures, images per second to the unit."""
+    batch = {
+        (row["condition"], row["method"]): f"{row['median_ms']:.3g}"
+        for row in recorded("cpu-blend.json")
+        if row["work"].startswith("float32") and row["method"] != "reference, out="
+    }
+    small = {row["method"]: f"{row['median_us']:.3g}" for row in recorded("cpu-small-float.json")}
+    loader = {
+        row["method"]: f"{row['median_images_per_s']:.0f}" for row in recorded("cpu-loader.json")
+    }
+    for method in dict.fromkeys(method for _, method in batch):
+        name = "a copy; DALI without mixing" if method == "copy" else method
+        figures = (
+            batch["default allocator", method],
+            batch["memory kept", method],
+            small.get(method, "-"),
+            loader.get(LOADERS.get(method, ""), "-"),
+        )
+        yield f"| {' | '.join((name, *figures))} |"
+
+
+def test_the_readmes_figures_are_the_recorded_ones():
+    shown = README.read_text().replace("**", "").splitlines()
+
+    assert [row for row in recorded_table() if row not in shown] == []

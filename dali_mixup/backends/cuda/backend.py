@@ -1,8 +1,8 @@
-"""The same two verbs on the GPU: torch tensors in and out, kernels/mixup.cu in one launch.
+"""The GPU backend: torch tensors in and out, kernels/mixup.cu in one launch.
 
-torch allocates every output and the launch goes to torch's current stream of the images' device;
-nothing waits for anything: no upload (the plan travels with the launch) and no synchronisation.
-Labels on the GPU are checked there; a bad one makes its row NaN and is raised on a later batch.
+torch allocates every output, and the launch goes to torch's current stream of the images' device.
+There is no upload (the plan is a launch parameter) and no synchronisation. Labels on the GPU are
+checked there: a class id out of range makes its row NaN, and the error is raised on a later batch.
 """
 
 from __future__ import annotations
@@ -47,12 +47,13 @@ from dali_mixup.plan import MixPlan, unmixed
 
 
 class DevicePlan:
-    """A plan in GPU memory, for CUDA graphs: a captured launch reads it anew on every replay.
+    """A plan in GPU memory, for CUDA graphs. A captured launch reads it on every replay.
 
     Parameters
     ----------
     plan : MixPlan
     device : torch.device or str
+        The GPU of the images.
     """
 
     def __init__(self, plan: MixPlan, device: torch.device | str) -> None:
@@ -69,12 +70,16 @@ class DevicePlan:
         self.plan.require_fit(batch_size, height, width)
 
     def update(self, plan: MixPlan) -> None:
-        """Put another plan of the same length in its place, on the current stream.
+        """Replace the plan by one of the same length, on the current stream.
+
+        Parameters
+        ----------
+        plan : MixPlan
 
         Raises
         ------
         ValueError
-            A plan of another length.
+            `plan` has another length.
         """
         if len(plan) != len(self.plan):
             raise ValueError(f"plan: expected {len(self.plan)} samples, got {len(plan)}")
@@ -92,12 +97,26 @@ def blend(
 ) -> torch.Tensor:
     """:func:`dali_mixup.backends.reference.blend` for CUDA tensors.
 
-    Images that lie as channels_last are read as they lie; other strided views are copied once.
+    Parameters and errors are those of the reference. Images in channels_last memory are read
+    without a copy; other strided views are copied once.
+
+    Parameters
+    ----------
+    images : tensor on a GPU
+    plan : MixPlan or DevicePlan
+    output : OutputFormat, optional
+    layout : {"CHW", "HWC"}
+    out : tensor, optional
+
+    Returns
+    -------
+    tensor
 
     Raises
     ------
     RuntimeError
-        A :class:`MixPlan` while a CUDA graph is captured, which would freeze it in the graph.
+        A :class:`dali_mixup.MixPlan` is passed while a CUDA graph is captured, which would store it
+        in the graph for ever. Pass a :class:`dali_mixup.DevicePlan`.
     """
     _require_cuda(images, "images")
     images, form = _prepare(images, plan, output or OutputFormat(), layout)
@@ -115,8 +134,20 @@ def soft_labels(
 ) -> torch.Tensor:
     """:func:`dali_mixup.backends.reference.soft_labels` for CUDA tensors.
 
-    A class id out of range makes its row NaN. :func:`check_labels` raises it, and so does a later
-    call.
+    A class id out of range makes its row NaN. The error is raised by a later call, or by
+    :func:`dali_mixup.check_labels`.
+
+    Parameters
+    ----------
+    labels : tensor on a GPU
+    plan : MixPlan or DevicePlan
+    num_classes : int, optional
+    label_smoothing : float
+    out : tensor, optional
+
+    Returns
+    -------
+    tensor
     """
     _require_cuda(labels, "labels")
     report = _report(gpu.index_of(labels.device))
@@ -191,12 +222,17 @@ def mix(
 
 
 def check_labels(device: torch.device | str | int | None = None) -> None:
-    """Wait for a GPU (None: the current one) and raise what its last batches had to report.
+    """Wait for a GPU and raise an error if a label of its last batches was out of range.
+
+    Parameters
+    ----------
+    device : torch.device, str or int, optional
+        None: the current GPU.
 
     Raises
     ------
     ValueError
-        A class id out of range, with its row.
+        A class id was out of range. It is named with its row.
     """
     gpu.synchronize(device)
     _report(gpu.index_of(device)).raise_if_bad()
@@ -211,10 +247,22 @@ def warm_up(
     num_classes: int,
     device: torch.device | str = "cuda",
 ) -> None:
-    """Compile and load what :func:`mix` launches for such batches, so that no step waits for it.
+    """Compile and load the kernel for one kind of batch, so that no training step waits for it.
 
-    The same happens by itself when a kind of batch is first mixed, but not while a CUDA graph is
-    captured.
+    Without this call the kernel is compiled when such a batch is first mixed, which is not possible
+    while a CUDA graph is captured.
+
+    Parameters
+    ----------
+    shape : (int, int, int, int)
+        Of the images.
+    dtype : torch.dtype
+        Of the images.
+    output : OutputFormat, optional
+    layout : {"HWC", "CHW"}
+        Of the images.
+    num_classes : int
+    device : torch.device or str
     """
     images = torch.zeros(shape, dtype=dtype, device=device)
     labels = torch.zeros(shape[0], dtype=torch.int32, device=device)
@@ -228,7 +276,7 @@ def warm_up(
 
 
 class _Report:
-    """Pinned memory that kernels write a bad label into, as {row + 1, class id}."""
+    """Pinned memory into which the kernel writes a bad label, as {row + 1, class id}."""
 
     def __init__(self) -> None:
         self._memory = gpu.pinned(torch.zeros(2, dtype=torch.int64))
@@ -308,7 +356,7 @@ _LABEL_KIND = {torch.int32: INT32_IDS, torch.int64: INT64_IDS, torch.float32: DE
 def _prepare(
     images: torch.Tensor, plan: MixPlan | DevicePlan, output: OutputFormat, layout: str
 ) -> tuple[torch.Tensor, Conversion]:
-    """The images in memory that the kernel can read, and what is to be made of them."""
+    """The images in memory that the kernel can read, and their conversion."""
     interleaved = is_channels_last(images, layout)
     if interleaved:
         output = keep_channels_last(output)

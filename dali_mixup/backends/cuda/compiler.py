@@ -13,7 +13,7 @@ KERNEL_FILE = "mixup.cu"
 
 
 class Compiled(NamedTuple):
-    """Machine code, the kernels' names in it, and what the compiler said."""
+    """Machine code, the kernels' names in it, and the compiler's log."""
 
     cubin: bytes
     names: tuple[str, ...]

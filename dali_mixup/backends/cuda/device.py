@@ -1,4 +1,4 @@
-"""All that touches a GPU: what backend.py asks of CUDA, through CuPy and torch."""
+"""Everything that touches a GPU, through CuPy and torch; the kernel is launched here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Stream(NamedTuple):
 def run(launch: Launch, parameters: tuple[Any, ...], device: torch.device) -> None:
     """Launch a kernel on torch's current stream of a device.
 
-    `parameters` are buffers, one a parameter of the kernel; the launch takes their bytes along.
+    `parameters` are buffers, one per parameter of the kernel; the launch copies their bytes.
     """
     with torch.cuda.device(device):
         _function(launch.kernel, torch.cuda.current_device())(
@@ -44,7 +44,7 @@ def _function(kernel: str, device_index: int) -> Function:
 
 
 def pinned(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy in memory that a GPU reads and writes by itself."""
+    """A copy in pinned memory, which a GPU can read and write."""
     return torch.empty_like(tensor, pin_memory=True).copy_(tensor)
 
 

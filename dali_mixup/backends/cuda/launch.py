@@ -1,6 +1,6 @@
-"""What a launch of kernels/mixup.cu takes: its specialisation, its grid and its parameters' bytes.
+"""A launch of kernels/mixup.cu: the specialisation, the grid and the bytes of its parameters.
 
-Pure computation, for whatever runs the kernel: a GPU, or a CPU in the tests.
+Pure computation. The tests use it to run the kernel on a CPU.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Finds the CUDA source: inside the package where it is installed, beside it in a checkout.
 
-From nowhere else: what is compiled and run on the GPU comes with the package.
+It is read from nowhere else: what runs on the GPU comes with the package.
 """
 
 from __future__ import annotations

@@ -1,0 +1,149 @@
+"""Tables made from what the repository holds: recorded results, recipes, the command's options."""
+
+import json
+from pathlib import Path
+
+from docutils import nodes
+from docutils.parsers.rst import directives
+from sphinx.util.docutils import SphinxDirective
+
+from dali_mixup.recipes import RECIPES
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+class TableDirective(SphinxDirective):
+    """A directive that makes a table; cells are Markdown."""
+
+    def table(self, head, rows):
+        group = nodes.tgroup(cols=len(head))
+        group += [nodes.colspec(colwidth=1) for _ in head]
+        group += nodes.thead("", self.row(head))
+        group += nodes.tbody("", *map(self.row, rows))
+        return nodes.table("", group, classes=["recorded"])
+
+    def row(self, cells):
+        return nodes.row("", *(nodes.entry("", *self.parse_text_to_nodes(cell)) for cell in cells))
+
+
+class Results(TableDirective):
+    """Rows of a file of ``benchmarks/results``, and where they come from.
+
+    ``where`` keeps the rows with these values, ``across`` makes columns of the values of a column,
+    and ``values`` names the columns to show: ``name = heading``, or ``name ± name = heading``.
+    """
+
+    required_arguments = 1
+    option_spec = {  # noqa: RUF012
+        "where": directives.unchanged,
+        "across": directives.unchanged,
+        "label": directives.unchanged,
+        "values": directives.unchanged_required,
+    }
+
+    def run(self):
+        path = RESULTS / self.arguments[0]
+        self.env.note_dependency(str(path))
+        run = json.loads(path.read_text())
+        wanted = pairs(self.options.get("where", ""))
+        label = self.options.get("label", "method")
+        rows = [
+            row
+            for row in run["rows"]
+            if label in row and all(str(row.get(key)) == value for key, value in wanted.items())
+        ]
+        if not rows:
+            raise self.error(f"{path.name} has no rows where {wanted}")
+        across = self.options.get("across")
+        groups = list(dict.fromkeys(row.get(across) for row in rows))
+        values = pairs(self.options["values"])
+        head = [label] + [
+            f"{heading}, {group}" if across else heading
+            for group in groups
+            for heading in values.values()
+        ]
+        body = []
+        for name in dict.fromkeys(row[label] for row in rows):
+            found = {row.get(across): row for row in rows if row[label] == name}
+            cells = [cell(found.get(group, {}), value) for group in groups for value in values]
+            body.append([f"**{name}**" if "dali-mixup" in name else name, *cells])
+        return [self.table(head, body), self.provenance(run, path)]
+
+    def provenance(self, run, path):
+        versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
+        cores = f"{run['cores']} core" + "s" * (run["cores"] != 1)
+        machine = run.get("card", f"{run['machine']}, {cores}")
+        text = (
+            f"{machine}; {versions}; commit `{run['commit'][:10]}`. `{run['command']}`. "
+            f"All figures: `benchmarks/results/{path.name}`."
+        )
+        return nodes.container("", *self.parse_text_to_nodes(text), classes=["provenance"])
+
+
+class Recipes(TableDirective):
+    """The published trainings of ``dali_mixup.recipes``."""
+
+    def run(self):
+        head = ["name", "model", "mixing", "optimiser", "epochs", "images a step", "source"]
+        rows = [
+            [
+                f"`{recipe.name}`",
+                f"`{recipe.model}`, {recipe.image_size} pixels",
+                settings(recipe.mixup | recipe.pipeline),
+                settings(recipe.optimizer),
+                str(recipe.epochs),
+                str(recipe.batch_size),
+                f"{recipe.source}. Reported: {recipe.reported}.",
+            ]
+            for recipe in RECIPES.values()
+        ]
+        return [self.table(head, rows)]
+
+
+class CommandOptions(TableDirective):
+    """The options of one command of ``dali-mixup``."""
+
+    required_arguments = 1
+
+    def run(self):
+        from typer.main import get_command
+
+        from dali_mixup.cli.app import app
+
+        command = get_command(app).commands[self.arguments[0]]
+        rows = []
+        for option in command.params:
+            name = option.opts[0] if option.param_type_name == "option" else option.name.upper()
+            default = option.default
+            shown = "" if default is None or default is ... else f"`{default}`"
+            rows.append([f"`{name}`", shown, getattr(option, "help", None) or ""])
+        summary = self.parse_text_to_nodes(command.help)
+        return [*summary, self.table(["option", "default", "meaning"], rows)]
+
+
+def pairs(text):
+    """``{"a": "b"}`` of ``a = b; ...``."""
+    parts = (part.partition("=") for part in text.replace("\n", " ").split(";") if part.strip())
+    return {key.strip(): value.strip() for key, _, value in parts}
+
+
+def cell(row, value):
+    """The figures of one cell; a dash where nothing was measured."""
+    found = [row.get(name.strip()) for name in value.split("±")]
+    if None in found:
+        return "-"
+    if len(found) == 2:
+        return f"{found[0]:+.1f} ± {found[1]:.1f}"
+    return f"{found[0]:.3g}" if abs(found[0]) < 100 else f"{found[0]:,.0f}"
+
+
+def settings(mapping):
+    return ", ".join(f"{name} {value}" for name, value in mapping.items())
+
+
+def setup(app):
+    app.add_directive("results", Results)
+    app.add_directive("recipes", Recipes)
+    app.add_directive("command-options", CommandOptions)
+    return {"parallel_read_safe": True}
