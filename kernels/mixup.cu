@@ -2,8 +2,8 @@
 // launch. CUDA C++17 without headers, barriers or shared memory, so that it compiles with NVRTC and,
 // through a shim, with a C++ compiler for the CPU.
 //
-// Arithmetic: float32, every operation rounded once, none fused; dali_mixup/backends/reference.py is the
-// reference and equals this file in every bit (a NaN is a NaN; which one is not defined).
+// Arithmetic: float32, every operation rounded once, none fused; dali_mixup/backends/reference.py is
+// the reference and equals this file in every bit (a NaN is a NaN; which one is not defined).
 
 typedef unsigned char Byte;
 typedef unsigned short Half;
@@ -49,7 +49,7 @@ struct Batch {
   float mean[4], inverse_std[4];
 };
 
-// The host packs the same bytes (dali_mixup/launch.py) and says here how many it thinks they are.
+// The host packs the same bytes (dali_mixup/backends/cuda/launch.py) and says here how many it thinks they are.
 static_assert(sizeof(Batch) == MIXUP_BATCH_BYTES && sizeof(Sample) == 16, "launch parameters");
 
 // ---- Conversion -----------------------------------------------------------------------------------
