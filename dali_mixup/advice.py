@@ -11,7 +11,10 @@ import sys
 import warnings
 from typing import Any
 
+import numpy as np
+
 LARGE_ALPHA = 0.5
+SPREAD = (0.3, 15)  # of pixels, in standard deviations; 0 to 255 in ImageNet's is 4.4
 _SURELY = 20.0  # e**-20 is the chance that labels of all classes look like the ones seen
 
 
@@ -47,6 +50,18 @@ class DoubleSmoothingWarning(MixupWarning):
     """
 
 
+class NormalizedTwiceWarning(MixupWarning):
+    """Images seem to be normalised before they are normalised by ``OutputFormat(mean, std)``."""
+
+
+class UnshardedLoaderWarning(MixupWarning):
+    """Each of several processes reads all of the data: a DataLoader has no distributed sampler."""
+
+
+class BypassedMixingWarning(MixupWarning):
+    """A subclass of an iterator takes batches from DALI's iterator, past the mixing."""
+
+
 def advise_settings(
     alpha: float, cutmix_alpha: float, prob: float, label_smoothing: float, *, stacklevel: int
 ) -> None:
@@ -78,27 +93,84 @@ def _warn_of_underfitting(alpha: float, beside: str, stacklevel: int) -> None:
     )
 
 
+def advise_normalization(images: Any, output: Any, *, stacklevel: int) -> None:
+    """Warn if float images cannot be pixels in the units of `output`'s mean and std.
+
+    Pixels that are normalised already are negative in part, and spread far less or far more than
+    one standard deviation after they are normalised again.
+    """
+    if output is None or not output.normalizes or not len(images):
+        return
+    if str(images.dtype).rpartition(".")[2] not in ("float16", "float32", "float64", "bfloat16"):
+        return
+    low, high = float(images.min()), float(images.max())
+    std = min(output.std) if isinstance(output.std, tuple) else output.std or 1.0
+    if low < 0 and not SPREAD[0] < (high - low) / std < SPREAD[1]:
+        warnings.warn(
+            f"mean={output.mean}, std={output.std}: the images are floats from {low:.3g} to "
+            f"{high:.3g} and seem to be normalised already; normalise them once, in OutputFormat "
+            "or in the pipeline (crop_mirror_normalize)",
+            NormalizedTwiceWarning,
+            stacklevel=stacklevel + 1,
+        )
+
+
+def advise_sharding(loader: Any, *, stacklevel: int) -> None:
+    """Warn if several processes iterate over a torch DataLoader that does not shard its data."""
+    data = sys.modules.get("torch.utils.data")
+    if data is None or type(loader) is not data.DataLoader or _processes() == 1:
+        return
+    if type(loader.sampler) in (data.SequentialSampler, data.RandomSampler):
+        warnings.warn(
+            f"the DataLoader has no distributed sampler, so that each of {_processes()} processes "
+            "reads all of the data; give it a DistributedSampler, or wrap what "
+            "accelerator.prepare(dataloader) returns",
+            UnshardedLoaderWarning,
+            stacklevel=stacklevel + 1,
+        )
+
+
+def advise_subclass(iterator: type, *, stacklevel: int) -> None:
+    """Warn if a method of a subclass names what gives batches that are not mixed."""
+    for name, member in vars(iterator).items():
+        used = set(getattr(getattr(member, "__code__", None), "co_names", ()))
+        past = used & {"DALIGenericIterator", "DALIClassificationIterator"} and "__next__" in used
+        if past or "_first_batch" in used:
+            warnings.warn(
+                f"{iterator.__name__}.{name} takes a batch from DALI's iterator, which does not "
+                "mix it; call super().__next__()",
+                BypassedMixingWarning,
+                stacklevel=stacklevel + 1,
+            )
+
+
 def _processes() -> int:
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         return int(distributed.get_world_size())
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    text = os.environ.get("WORLD_SIZE") or "1"
+    if not text.isdecimal():
+        raise ValueError(f"WORLD_SIZE: expected an integer >= 1 in the environment, got {text!r}")
+    return int(text)
 
 
 class LabelsSeen:
     """The class ids of one epoch, as far as they are in the host's memory."""
 
     def __init__(self) -> None:
+        _processes()  # a variable that is no number is named here, where no batch is lost
         self.count = 0
         self.largest = 0
 
     def add(self, labels: Any) -> None:
-        """Take a batch's labels, an array or a tensor; dense ones and a GPU's tell nothing."""
-        dense = labels.ndim == 2 and labels.shape[1] > 1
-        if dense or getattr(labels, "is_cuda", False) or not len(labels):
+        """Take a batch's labels; those that are no class ids, or on a GPU, tell nothing."""
+        if getattr(labels, "is_cuda", False) or not hasattr(labels, "dtype"):
             return
-        self.count += len(labels)
-        self.largest = max(self.largest, int(labels.max()))
+        ids = np.asarray(labels)
+        if ids.dtype.kind not in "iu" or ids.size != len(ids) or not len(ids):
+            return
+        self.count += len(ids)
+        self.largest = max(self.largest, int(ids.max()))
 
     def advise(self, num_classes: int, *, stacklevel: int) -> None:
         """Warn if labels of `num_classes` equally frequent classes would not look like this.

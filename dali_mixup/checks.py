@@ -6,6 +6,9 @@ from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
 
+KEY_LIMIT = 2**32
+"""Ranks, streams, epochs and steps are below it; larger ones would share keys with smaller ones."""
+
 
 def require_choice(
     name: str, value: Any, choices: tuple[str, ...], *, optional: bool = True
@@ -17,17 +20,25 @@ def require_choice(
     raise ValueError(f"{name}: expected one of {wanted}, got {value!r}")
 
 
-def require_int(name: str, value: Any, *, least: int) -> None:
-    """Raise TypeError or ValueError unless `value` is an int of at least `least`."""
+def require_int(
+    name: str, value: Any, *, least: int | None = None, below: int | None = None
+) -> int:
+    """Return `value` as an int; TypeError or ValueError unless it is one in [least, below)."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name}: expected an int, got {value!r}")
-    if value < least:  # type: ignore[operator]
-        raise ValueError(f"{name}: expected at least {least}, got {value}")
+    number = int(value)
+    if least is not None and number < least:
+        raise ValueError(f"{name}: expected at least {least}, got {number}")
+    if below is not None and number >= below:
+        got = number if number < 2**64 else f"an int of {number.bit_length()} bits"
+        raise ValueError(f"{name}: expected less than {below}, got {got}")
+    return number
 
 
-def require_real(name: str, value: Any, expected: str, good: Callable[[float], bool]) -> None:
-    """Raise TypeError or ValueError unless `value` is a number that is `good`."""
+def require_real(name: str, value: Any, expected: str, good: Callable[[float], bool]) -> float:
+    """Return `value` as a float; TypeError or ValueError unless it is a number that is `good`."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}: expected a number, got {value!r}")
     if not good(float(value)):
         raise ValueError(f"{name}: expected a value in {expected}, got {value}")
+    return float(value)

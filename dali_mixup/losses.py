@@ -48,8 +48,8 @@ def mixup_cross_entropy(
     Warns
     -----
     DoubleSmoothingWarning
-        `label_smoothing` is set and dense rows are already smoothed: they have more than two
-        classes and no weight is 0.
+        `label_smoothing` is set and dense rows on the CPU are already smoothed: they have more than
+        two classes and no weight is 0. Rows on a GPU are not looked at, which would synchronise.
     """
     require_real("label_smoothing", label_smoothing, "[0, 1)", lambda v: 0 <= v < 1)
     require_choice("reduction", reduction, ("mean", "sum", "none"), optional=False)
@@ -59,7 +59,7 @@ def mixup_cross_entropy(
         logits = logits.float()
     if isinstance(targets, torch.Tensor):
         _require_rows(targets, logits)
-        if label_smoothing and _smoothed(targets):
+        if label_smoothing and targets.device.type == "cpu" and _smoothed(targets):
             warnings.warn(
                 f"label_smoothing={label_smoothing} on targets that are smoothed already; "
                 "give it to Mixup or to the loss, not to both",

@@ -4,21 +4,47 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dali_mixup.advice import advise_settings
-from dali_mixup.checks import require_choice, require_int, require_real
-from dali_mixup.output import OutputFormat, guess_layout
-from dali_mixup.plan import MODES, PAIRINGS, MixPlan, draw_plan, keyed_generator, unmixed
+from dali_mixup.backends.inputs import BACKENDS, LAYOUTS, Images, as_images
+from dali_mixup.backends.labels import class_count, is_ignored, without_ignored
+from dali_mixup.checks import KEY_LIMIT, require_choice, require_int, require_real
+from dali_mixup.output import OutputFormat
+from dali_mixup.plan import (
+    MODES,
+    PAIRINGS,
+    MixPlan,
+    among,
+    draw_plan,
+    keyed_generator,
+    require_left_alone,
+    unmixed,
+)
 from dali_mixup.state import make_state, read_position
 
-BACKENDS = ("auto", "numpy", "cupy")
 TARGETS = ("soft", "pairs")
+
+_counting = threading.Lock()
+
+
+class Position(NamedTuple):
+    """Where a batch stands in a run; part of the key of its plan.
+
+    `worker` holds the id and the seed of a torch DataLoader's worker, and is empty elsewhere.
+    """
+
+    epoch: int
+    step: int
+    stream: int = 0
+    worker: tuple[int, ...] = ()
 
 
 @dataclass(kw_only=True)
@@ -30,8 +56,9 @@ class Mixup:
 
     Parameters
     ----------
-    num_classes : int
-        Number of classes; class ids are in [0, num_classes).
+    num_classes : int or None
+        The number of classes; class ids are in [0, num_classes). None: labels are dense rows, with
+        one column per class.
     alpha : float >= 0
         Mixup's ``lam ~ Beta(alpha, alpha)``; 0 turns mixup off. The paper's ImageNet range is
         0.1 to 0.4.
@@ -56,9 +83,12 @@ class Mixup:
         Dense rows of shape (B, num_classes), or ``(own, partner, lam)`` for a two-index loss.
     output : OutputFormat, optional
         The dtype, layout and normalisation of the mixed images. None keeps dtype and layout.
-    layout : {"HWC", "CHW"}, optional
-        The layout of the incoming images. None: inferred from their shape; ambiguous shapes raise
-        ValueError.
+    layout : {"HWC", "CHW", "HW"}, optional
+        The layout of the incoming images. "HW": one channel and shape (B, H, W). None: inferred
+        from their shape; ambiguous shapes raise ValueError.
+    ignore_index : int, optional
+        A class id, such as -1 or -100, whose samples are neither mixed nor mixed into others. Their
+        rows of soft labels are zeros.
     seed : int >= 0
         Part of the key of every draw.
     rank : int >= 0, optional
@@ -91,7 +121,7 @@ class Mixup:
     Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers", ICCV 2019.
     """
 
-    num_classes: int
+    num_classes: int | None
     alpha: float = 0.2
     cutmix_alpha: float = 0.0
     switch_prob: float = 0.5
@@ -102,26 +132,37 @@ class Mixup:
     targets: str = "soft"
     output: OutputFormat | None = None
     layout: str | None = None
+    ignore_index: int | None = None
     seed: int = 0
     rank: int | None = None
     backend: str = "auto"
     enabled: bool = field(default=True, init=False, repr=False, compare=False)
 
+    _run: ClassVar[Callable[..., Any]] = staticmethod(lambda call, *arguments: call(*arguments))
+
     def __post_init__(self) -> None:
-        require_int("num_classes", self.num_classes, least=1)
-        require_int("seed", self.seed, least=0)
+        if self.num_classes is not None:
+            self._keep("num_classes", require_int("num_classes", self.num_classes, least=1))
+        self._keep("seed", require_int("seed", self.seed, least=0))
         if self.rank is not None:
-            require_int("rank", self.rank, least=0)
+            self._keep("rank", require_int("rank", self.rank, least=0, below=KEY_LIMIT))
+        if self.ignore_index is not None:
+            self._keep("ignore_index", require_int("ignore_index", self.ignore_index))
         for name in ("alpha", "cutmix_alpha"):
-            require_real(name, getattr(self, name), "[0, inf)", lambda v: 0 <= v < np.inf)
+            value = require_real(name, getattr(self, name), "[0, inf)", lambda v: 0 <= v < np.inf)
+            self._keep(name, value)
         for name in ("switch_prob", "prob"):
-            require_real(name, getattr(self, name), "[0, 1]", lambda v: 0 <= v <= 1)
-        require_real("label_smoothing", self.label_smoothing, "[0, 1)", lambda v: 0 <= v < 1)
+            value = require_real(name, getattr(self, name), "[0, 1]", lambda v: 0 <= v <= 1)
+            self._keep(name, value)
+        smoothing = require_real(
+            "label_smoothing", self.label_smoothing, "[0, 1)", lambda v: 0 <= v < 1
+        )
+        self._keep("label_smoothing", smoothing)
         require_choice("mode", self.mode, MODES, optional=False)
         require_choice("pairing", self.pairing, PAIRINGS, optional=False)
         require_choice("targets", self.targets, TARGETS, optional=False)
         require_choice("backend", self.backend, BACKENDS, optional=False)
-        require_choice("layout", self.layout, ("HWC", "CHW"))
+        require_choice("layout", self.layout, LAYOUTS)
         if self.output is not None and not isinstance(self.output, OutputFormat):
             raise TypeError(f"output: expected an OutputFormat or None, got {self.output!r}")
         if self.mode == "pair" and self.pairing == "roll":
@@ -129,15 +170,36 @@ class Mixup:
                 "pairing: expected 'permutation', 'derangement' or 'flip' in mode 'pair', "
                 "got 'roll', whose partners are not each other's"
             )
-        if self.targets == "pairs" and self.label_smoothing:
-            raise ValueError(
-                f"label_smoothing: expected 0 beside targets='pairs', got {self.label_smoothing}; "
-                "give it to the loss"
-            )
+        if self.targets == "pairs":
+            self._require_pairs()
         advise_settings(
             self.alpha, self.cutmix_alpha, self.prob, self.label_smoothing, stacklevel=3
         )
         self._epoch = self._step = 0
+        self.next_loader_at = (0, 0)
+        if "torch" in sys.modules:
+            tensors = import_module("dali_mixup.backends.tensors")
+            Mixup._run = staticmethod(tensors.outside_of_graphs)
+
+    def _keep(self, name: str, value: object) -> None:
+        """Store a setting in Python's own type, which JSON knows."""
+        self.__dict__[name] = value
+
+    def _require_pairs(self) -> None:
+        if self.label_smoothing:
+            raise ValueError(
+                f"label_smoothing: expected 0 beside targets='pairs', got {self.label_smoothing}; "
+                "give it to the loss"
+            )
+        if self.num_classes is None:
+            raise ValueError(
+                "num_classes: expected an int beside targets='pairs', got None; pairs are class ids"
+            )
+        if self.ignore_index is not None:
+            raise ValueError(
+                f"ignore_index: expected None beside targets='pairs', got {self.ignore_index}; "
+                "use targets='soft', where ignored rows are zeros"
+            )
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in Mixup.__dataclass_fields__ and name != "enabled" and name in self.__dict__:
@@ -190,9 +252,18 @@ class Mixup:
         ValueError
             CutMix without `image_size`.
         """
-        rank = _global_rank() if self.rank is None else self.rank
+        position = Position(
+            require_int("epoch", epoch, least=0, below=KEY_LIMIT),
+            require_int("step", step, least=0, below=KEY_LIMIT),
+            require_int("stream", stream, least=0, below=KEY_LIMIT),
+        )
+        return self._draw(batch_size, image_size, position)
+
+    def _draw(
+        self, batch_size: int, image_size: tuple[int, int] | None, position: Position
+    ) -> MixPlan:
         return draw_plan(
-            keyed_generator(self.seed, rank=rank, stream=stream, epoch=epoch, step=step),
+            keyed_generator(self.seed, rank=self.global_rank, **position._asdict()),
             batch_size,
             image_size,
             alpha=self.alpha,
@@ -203,14 +274,29 @@ class Mixup:
             pairing=self.pairing,
         )
 
+    @property
+    def global_rank(self) -> int:
+        """The rank that is part of the key of every draw."""
+        return _global_rank() if self.rank is None else self.rank
+
     def plan_for(
-        self, images: Any, *, epoch: int, step: int, stream: int = 0, mixed: bool = True
+        self,
+        images: Any,
+        labels: Any = None,
+        *,
+        epoch: int,
+        step: int,
+        stream: int = 0,
+        mixed: bool = True,
     ) -> MixPlan:
         """Draw the plan of these images at a position.
 
         Parameters
         ----------
-        images : torch tensor or numpy array, shape (B, C, H, W) or (B, H, W, C)
+        images : torch tensor or numpy array
+            As for a call.
+        labels : torch tensor or numpy array, optional
+            Needed with `ignore_index` alone.
         epoch, step, stream : int >= 0
             As for :meth:`plan`.
         mixed : bool
@@ -220,13 +306,25 @@ class Mixup:
         -------
         MixPlan
         """
-        _engine(images, self.backend)
-        shape = tuple(images.shape)
-        layout = self.layout or guess_layout(shape)
+        batch = as_images(images, self.backend, self.layout)
+        return self._plan_for(batch, labels, Position(epoch, step, stream), mixed)
+
+    def _plan_for(
+        self, images: Images, labels: Any, position: Position, mixed: bool = True
+    ) -> MixPlan:
         if not (self.enabled and mixed):
-            return unmixed(shape[0])
-        size = shape[2:4] if layout == "CHW" else shape[1:3]
-        return self.plan(shape[0], size, epoch=epoch, step=step, stream=stream)
+            return unmixed(images.batch_size)
+        ignored = self._ignored(labels)
+        if ignored is None or not ignored.any():
+            return self._draw(images.batch_size, images.size, position)
+        kept = np.flatnonzero(~ignored)
+        return among(self._draw(len(kept), images.size, position), kept, images.batch_size)
+
+    def _ignored(self, labels: Any) -> NDArray[np.bool_] | None:
+        """Which samples have the label `ignore_index`, shape (B,); None without one."""
+        if self.ignore_index is None or labels is None:
+            return None
+        return is_ignored(labels, self.ignore_index)
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of an epoch, for calls that draw their own plans.
@@ -235,8 +333,7 @@ class Mixup:
         ----------
         epoch : int >= 0
         """
-        require_int("epoch", epoch, least=0)
-        self._epoch, self._step = epoch, 0
+        self._epoch, self._step = require_int("epoch", epoch, least=0, below=KEY_LIMIT), 0
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position of the calls that draw their own plans.
@@ -293,45 +390,71 @@ class Mixup:
         TypeError, ValueError
             Input outside the above. The message says what was expected and what was passed.
         """
-        engine = _engine(images, self.backend)
-        if plan is None:
-            plan = self.plan_for(images, epoch=self._epoch, step=self._step)
+        return self._run(self._call, images, labels, plan)  # type: ignore[no-any-return]
+
+    def _call(self, images: Any, labels: Any, plan: MixPlan | None) -> tuple[Any, Any]:
+        raise_reported()
+        if plan is not None:
+            return self.mix(images, labels, plan)
+        with _counting:
+            position = Position(self._epoch, self._step, worker=_worker())
             self._step += 1
-        return engine.mix(  # type: ignore[no-any-return]
-            images,
+        try:
+            batch = as_images(images, self.backend, self.layout)
+            return self._mix(batch, labels, self._plan_for(batch, labels, position))
+        except BaseException:
+            with _counting:
+                if (self._epoch, self._step) == (position.epoch, position.step + 1):
+                    self._step -= 1
+            raise
+
+    def mix(self, images: Any, labels: Any, plan: MixPlan) -> tuple[Any, Any]:
+        """Mix one batch by a plan; a call does the same, and raises errors of earlier batches.
+
+        Parameters and results are those of a call.
+        """
+        return self._mix(as_images(images, self.backend, self.layout), labels, plan)
+
+    def _mix(self, images: Images, labels: Any, plan: MixPlan) -> tuple[Any, Any]:
+        ignored = self._ignored(labels)
+        if ignored is not None and ignored.any():
+            require_left_alone(plan, ignored)
+            labels = without_ignored(labels, self.ignore_index or 0)
+        num_classes = self.num_classes
+        if num_classes is None and labels is not None:
+            num_classes = class_count(labels)
+        mixed, targets = images.backend.mix(
+            images.pixels,
             labels,
             plan,
             self.output or OutputFormat(),
-            layout=self.layout or guess_layout(tuple(images.shape)),
-            num_classes=self.num_classes,
+            layout=images.layout,
+            num_classes=num_classes,
             label_smoothing=self.label_smoothing,
             targets=self.targets,
         )
+        if images.without_channels and (self.output is None or self.output.layout is None):
+            mixed = mixed[:, 0]
+        if ignored is not None and ignored.any():
+            targets[ignored] = 0
+        return mixed, targets
 
 
-def _engine(images: Any, backend: str) -> Any:
-    """The module whose `mix` takes these images."""
-    torch = sys.modules.get("torch")
-    if isinstance(images, np.ndarray):
-        device, engine = "cpu", "reference"
-    elif torch is not None and isinstance(images, torch.Tensor):
-        device = images.device.type
-        engine = {"cpu": "torch_cpu", "cuda": "cuda.backend"}.get(device, "")
-    else:
-        raise TypeError(
-            f"images: expected a numpy array or a torch tensor, got {type(images).__name__}; "
-            "a batch of DALI's dynamic mode becomes one by .torch()"
-        )
-    wanted = {"auto": device, "numpy": "cpu", "cupy": "cuda"}[backend]
-    if not engine or wanted != device:
-        raise TypeError(
-            f"images: expected on {' or '.join(_DEVICES[backend])} for backend={backend!r}, "
-            f"got on {device!r}"
-        )
-    return import_module(f"dali_mixup.backends.{engine}")
+def raise_reported() -> None:
+    """Raise the error of an earlier batch whose labels a GPU has found to be out of range."""
+    cuda = sys.modules.get("dali_mixup.backends.cuda.backend")
+    if cuda is not None:
+        cuda.raise_reported()
 
 
-_DEVICES = {"auto": ("'cpu'", "'cuda'"), "numpy": ("'cpu'",), "cupy": ("'cuda'",)}
+def _worker() -> tuple[int, ...]:
+    """Id and seed of the torch DataLoader's worker that this process is; empty elsewhere.
+
+    The seed of a worker is another one in every epoch, and follows from torch's generator.
+    """
+    data = sys.modules.get("torch.utils.data")
+    info = None if data is None else data.get_worker_info()
+    return () if info is None else (info.id, info.seed % KEY_LIMIT, info.seed // KEY_LIMIT)
 
 
 def _global_rank() -> int:

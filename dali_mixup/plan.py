@@ -93,6 +93,11 @@ class MixPlan:
         if len(self) != batch_size:
             raise ValueError(f"plan: expected one of {batch_size} samples, got {len(self)}")
         if self.box is not None and batch_size:
+            if max(height, width) > BOX_LIMIT:
+                raise ValueError(
+                    f"images: expected sides of at most {BOX_LIMIT} pixels for CutMix, got "
+                    f"{height} x {width}; set cutmix_alpha=0 or crop"
+                )
             bottom, right = int(self.box[:, 1].max()), int(self.box[:, 3].max())
             if bottom > height or right > width:
                 raise ValueError(
@@ -113,6 +118,41 @@ def unmixed(batch_size: int) -> MixPlan:
     MixPlan
     """
     return MixPlan._drawn(np.arange(batch_size), np.ones(batch_size))
+
+
+def among(plan: MixPlan, samples: NDArray[np.intp], batch_size: int) -> MixPlan:
+    """The plan for `samples` of a larger batch, whose other samples are left as they are.
+
+    Parameters
+    ----------
+    plan : MixPlan
+        One of ``len(samples)`` samples.
+    samples : int array
+        Their indices in the batch.
+    batch_size : int
+    """
+    partner = np.arange(batch_size)
+    partner[samples] = samples[plan.partner]
+    lam = np.ones(batch_size)
+    lam[samples] = plan.lam
+    box = None
+    if plan.box is not None:
+        box = np.zeros((batch_size, 4), np.int32)
+        box[samples] = plan.box
+    return MixPlan._drawn(partner, lam, box)
+
+
+def require_left_alone(plan: MixPlan, ignored: NDArray[np.bool_]) -> None:
+    """Raise ValueError where the plan mixes a sample that is to be ignored, or mixes it in."""
+    mixed = plan.lam < 1
+    if plan.box is not None:
+        mixed = mixed | plan.box.any(1)
+    bad = np.flatnonzero(mixed & (ignored | ignored[plan.partner]))
+    if len(bad):
+        raise ValueError(
+            f"plan: expected samples with the label ignore_index to be left alone, got row {bad[0]}"
+            " mixed; draw it by plan_for(images, labels, ...)"
+        )
 
 
 def cutmix_box(
@@ -151,10 +191,10 @@ def cutmix_box(
 
 
 def keyed_generator(
-    seed: int, *, rank: int, stream: int, epoch: int, step: int
+    seed: int, *, rank: int, stream: int, epoch: int, step: int, worker: tuple[int, ...] = ()
 ) -> np.random.Generator:
     """Return the generator that draws the plan of one step. Equal keys draw equal plans."""
-    key = np.random.SeedSequence(seed, spawn_key=(rank, stream, epoch, step))
+    key = np.random.SeedSequence(seed, spawn_key=(rank, stream, epoch, step, *worker))
     return np.random.Generator(np.random.Philox(key))
 
 
@@ -171,6 +211,23 @@ def draw_plan(
     pairing: str,
 ) -> MixPlan:
     """Draw a plan; the settings are those of :class:`dali_mixup.Mixup`, taken as checked."""
+    with np.errstate(all="ignore"):  # a small alpha draws shares that underflow to 0
+        return _draw_plan(
+            rng, batch_size, image_size, alpha, cutmix_alpha, switch_prob, prob, mode, pairing
+        )
+
+
+def _draw_plan(
+    rng: np.random.Generator,
+    batch_size: int,
+    image_size: tuple[int, int] | None,
+    alpha: float,
+    cutmix_alpha: float,
+    switch_prob: float,
+    prob: float,
+    mode: str,
+    pairing: str,
+) -> MixPlan:
     own = np.arange(batch_size)
     if mode == "pair":
         partner = _pairs(pairing, batch_size, rng)
@@ -188,6 +245,8 @@ def draw_plan(
     if image_size is None:
         raise ValueError("image_size: expected (height, width) in pixels for CutMix, got None")
     height, width = image_size
+    if not height * width:
+        raise ValueError(f"images: expected pixels to cut for CutMix, got {height} x {width}")
     cut_lam = rng.beta(cutmix_alpha, cutmix_alpha, draws)
     box = cutmix_box(
         cut_lam, rng.integers(height, size=draws), rng.integers(width, size=draws), height, width

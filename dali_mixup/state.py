@@ -12,27 +12,39 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from dali_mixup.checks import require_int
+from dali_mixup.checks import KEY_LIMIT, require_int
 
-KEYS = ("epoch", "step", "mixup", "dali")
+KEYS = ("epoch", "step", "mixup", "dali", "data", "loader")
 
 
 def settings_of(mixup: Any) -> dict[str, Any]:
-    """The settings of a Mixup, as JSON represents them."""
-    settings = asdict(mixup)
+    """The settings of a Mixup, as JSON represents them, with the rank that keys its draws."""
+    settings = asdict(mixup) | {"rank": mixup.global_rank}
     del settings["enabled"]
     return json.loads(json.dumps(settings))  # type: ignore[no-any-return]
 
 
 def make_state(
-    mixup: Any, epoch: int, step: int, checkpoints: Sequence[bytes] = ()
+    mixup: Any,
+    epoch: int,
+    step: int,
+    checkpoints: Sequence[bytes] = (),
+    *,
+    data: Any = None,
+    loader: Any = None,
 ) -> dict[str, Any]:
-    """The state of a run at a step of an epoch; `checkpoints` are DALI's, one per pipeline."""
+    """The state of a run at a step of an epoch.
+
+    `checkpoints` are DALI's, one per pipeline. `data` describes the data and is compared when the
+    state is loaded. `loader` is the state of the loader that is wrapped, if it has one.
+    """
     return {
         "epoch": epoch,
         "step": step,
         "mixup": settings_of(mixup),
         "dali": [base64.b64encode(checkpoint).decode("ascii") for checkpoint in checkpoints],
+        "data": data,
+        "loader": loader,
     }
 
 
@@ -66,8 +78,8 @@ def require_state(state: Any) -> None:
         raise TypeError(f"state: expected a dict from state_dict(), got {type(state).__name__}")
     if set(state) != set(KEYS):
         raise ValueError(f"state: expected the keys {sorted(KEYS)}, got {sorted(map(str, state))}")
-    require_int("state['epoch']", state["epoch"], least=0)
-    require_int("state['step']", state["step"], least=0)
+    require_int("state['epoch']", state["epoch"], least=0, below=KEY_LIMIT)
+    require_int("state['step']", state["step"], least=0, below=KEY_LIMIT)
     if not isinstance(state["mixup"], Mapping):
         raise TypeError(f"state['mixup']: expected a dict of settings, got {state['mixup']!r}")
     texts = state["dali"]
@@ -90,18 +102,23 @@ def differences(saved: Mapping[str, Any], mixup: Any) -> list[str]:
     ]
 
 
-def read_position(state: Any, mixup: Any, *, strict: bool) -> tuple[int, int]:
+def read_position(state: Any, mixup: Any, *, strict: bool, data: Any = None) -> tuple[int, int]:
     """The epoch and step of a state.
 
     Raises
     ------
     TypeError, ValueError
-        `state` is not a state; or `strict` is set and the settings differ.
+        `state` is not a state; or `strict` is set and the settings or the data differ.
     """
     require_state(state)
     if strict and (found := differences(state["mixup"], mixup)):
         raise ValueError(
             "state: of a run with other settings, which would draw other plans: "
             f"{'; '.join(found)}; give strict=False to go on with the ones of now"
+        )
+    if strict and None not in (state["data"], data) and state["data"] != data:
+        raise ValueError(
+            f"state: of a run with other data: expected {state['data']} as saved, got {data}; "
+            "give strict=False to go on with the data of now"
         )
     return int(state["epoch"]), int(state["step"])

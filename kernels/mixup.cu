@@ -35,7 +35,8 @@ struct PlanByPointer {
 
 // `labels` are class ids, or float32 rows of num_classes. Written are float32 rows of num_classes to
 // `soft`; or, where `ids` is set, both class ids to its two rows of one each sample, and lam to
-// `soft`. A class id out of range makes its sample's target NaN and is reported as int64 {row + 1, id}.
+// `soft`. A class id out of range makes its sample's target NaN and is reported as int32 row + 1, int32
+// num_classes and int64 id.
 struct Batch {
   const Byte* images;
   Byte* out;
@@ -249,12 +250,12 @@ __device__ __forceinline__ void write_target(const Batch& batch, const Sample& s
   const bool good = own_good && partner >= 0 && partner < batch.num_classes;
   const float nan = __uint_as_float(0x7fc00000);
   if (!own_good && threadIdx.x == 0) {
-    uint4 row_and_id;  // stored at once, so that they belong together
-    row_and_id.x = i + 1;
-    row_and_id.y = 0;
-    row_and_id.z = Word(own);
-    row_and_id.w = Word(own >> 32);
-    __stcs(batch.report, row_and_id);
+    uint4 found;  // stored at once, so that its parts belong together
+    found.x = i + 1;
+    found.y = batch.num_classes;
+    found.z = Word(own);
+    found.w = Word(own >> 32);
+    __stcs(batch.report, found);
   }
   if (batch.ids) {
     if (threadIdx.x == 0) {

@@ -40,6 +40,8 @@ def label_form(
         raise ValueError(
             f"labels: expected class ids (B,) or (B, 1), or dense (B, num_classes), got {shape}"
         )
+    if kind not in "iufb":
+        raise TypeError(f"labels: expected integers, floats or bools, got kind {kind!r}")
     if len(shape) == 2 and (shape[1] != 1 or kind not in "iu"):
         if shape[1] != (num_classes or shape[1]):
             raise ValueError(
@@ -53,6 +55,47 @@ def label_form(
             "dense labels have the shape (B, num_classes)"
         )
     return LabelForm(True, num_classes)
+
+
+def class_count(labels: Any) -> int:
+    """The number of columns of dense labels; ValueError for class ids, which do not tell it."""
+    shape = tuple(labels.shape)
+    if len(shape) != 2 or (shape[1] == 1 and _is_integer(labels)):
+        raise ValueError(
+            "num_classes: expected an int beside class ids, got None and labels of shape "
+            f"{shape}; pass num_classes, or dense labels (B, num_classes)"
+        )
+    return int(shape[1])
+
+
+def is_ignored(labels: Any, ignore_index: int) -> NDArray[np.bool_]:
+    """Which class ids are `ignore_index`, shape (B,); labels on a GPU are waited for.
+
+    Raises
+    ------
+    TypeError
+        `labels` are no class ids.
+    """
+    shape = tuple(labels.shape)
+    if not _is_integer(labels) or len(shape) not in (1, 2) or shape[1:] not in ((), (1,)):
+        raise TypeError(
+            f"labels: expected class ids (B,) or (B, 1) beside ignore_index={ignore_index}, got "
+            f"{labels.dtype} {shape}"
+        )
+    ids = labels if isinstance(labels, np.ndarray) else labels.detach().cpu().numpy()
+    return ids.reshape(-1) == ignore_index  # type: ignore[no-any-return]
+
+
+def without_ignored(labels: Any, ignore_index: int) -> Any:
+    """Class ids with 0 in the place of `ignore_index`."""
+    if isinstance(labels, np.ndarray):
+        return np.where(labels == ignore_index, labels.dtype.type(0), labels)
+    return labels.masked_fill(labels == ignore_index, 0)
+
+
+def _is_integer(labels: Any) -> bool:
+    """Of a numpy array or a torch tensor: signed or unsigned, not bool."""
+    return str(labels.dtype).rpartition(".")[2].lstrip("u").startswith("int")
 
 
 def class_ids(labels: NDArray[Any], num_classes: int) -> NDArray[np.int64]:
@@ -72,10 +115,11 @@ def no_pairs(shape: tuple[int, ...]) -> TypeError:
     )
 
 
-def bad_label(row: int, label: int, num_classes: int) -> ValueError:
-    """The error for a class id outside the range."""
+def bad_label(row: int, label: int, num_classes: int, *, earlier: bool = False) -> ValueError:
+    """The error for a class id outside the range, in this batch or an `earlier` one."""
+    where = " of an earlier batch, whose target is NaN" if earlier else ""
     return ValueError(
-        f"labels: expected class ids in [0, {num_classes}), got {label} at row {row}; "
+        f"labels: expected class ids in [0, {num_classes}), got {label} at row {row}{where}; "
         f"num_classes is {num_classes}"
     )
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import torch
 
@@ -31,7 +33,26 @@ def keep_channels_last(output: OutputFormat) -> OutputFormat:
     return output if output.layout else replace(output, channels_last=True)
 
 
-def require_no_grad(tensor: torch.Tensor, name: str) -> None:
-    """Raise TypeError for a tensor that requires a gradient: mixing has none."""
-    if tensor.requires_grad:
+def as_dense(tensor: torch.Tensor, name: str) -> torch.Tensor:
+    """The tensor without its autograd history.
+
+    Raises
+    ------
+    TypeError
+        The tensor is sparse, quantised or nested; or it requires a gradient while gradients are
+        enabled, because mixing has none.
+    """
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested:
+        kind = "nested" if tensor.is_nested else "quantised" if tensor.is_quantized else "sparse"
+        raise TypeError(f"{name}: expected a dense tensor, got a {kind} one; convert it first")
+    if not tensor.requires_grad:
+        return tensor
+    if torch.is_grad_enabled():
         raise TypeError(f"{name}: expected a tensor without requires_grad; give {name}.detach()")
+    return tensor.detach()
+
+
+@torch.compiler.disable
+def outside_of_graphs(call: Callable[..., Any], *arguments: Any) -> Any:
+    """Call it outside of ``torch.compile``, with a graph break before and after."""
+    return call(*arguments)

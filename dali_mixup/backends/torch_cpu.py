@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dali_mixup.backends import reference
 from dali_mixup.backends.memory import Recycler
-from dali_mixup.backends.tensors import is_channels_last, keep_channels_last, require_no_grad
+from dali_mixup.backends.tensors import as_dense, is_channels_last, keep_channels_last
 from dali_mixup.output import BFLOAT16, OutputFormat
 from dali_mixup.plan import MixPlan
 
@@ -49,7 +49,7 @@ def _as_numpy(tensor: torch.Tensor, name: str) -> NDArray[Any]:
     if not isinstance(tensor, torch.Tensor) or tensor.device.type != "cpu":
         got = f"{tensor.device}" if isinstance(tensor, torch.Tensor) else type(tensor).__name__
         raise TypeError(f"{name}: expected a torch tensor on the CPU, got {got}")
-    require_no_grad(tensor, name)
+    tensor = as_dense(tensor, name)
     if tensor.dtype == torch.bfloat16:
         return tensor.view(torch.int16).numpy().view(BFLOAT16)
     return tensor.numpy()

@@ -16,10 +16,10 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
-from dali_mixup.advice import MixupWarning, advise_augmentation
-from dali_mixup.loaders.mixer import BatchMixer, require_restored
+from dali_mixup.advice import MixupWarning, advise_augmentation, advise_subclass
+from dali_mixup.loaders.mixer import BatchMixer, data_of, require_restored
 from dali_mixup.mixup import Mixup
-from dali_mixup.state import differences
+from dali_mixup.state import differences, read_position
 
 STATE_KEY = "dali_mixup"
 
@@ -34,33 +34,37 @@ class _MixesWhatIsDelivered:
     output_map: list[str]
     _pipes: list[Any]
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        advise_subclass(cls, stacklevel=2)
+
     def __init__(
         self,
         *args: Any,
         mixup: Mixup | None = None,
         data_key: str | Sequence[str] | None = None,
-        label_key: str | None = None,
+        label_key: str | tuple[()] | None = None,
+        target_key: str | None = None,
         plan_key: str | None = None,
         off_after_epoch: int | None = None,
         **kwargs: Any,
     ) -> None:
         self.mixer = None
+        self._restored_at: tuple[int, int] | None = None
+        options: dict[str, Any] = {
+            "data_key": data_key,
+            "label_key": label_key,
+            "target_key": target_key,
+            "plan_key": plan_key,
+            "off_after_epoch": off_after_epoch,
+        }
         if mixup is not None:
-            self.mixer = BatchMixer(
-                mixup,
-                data_key=data_key,
-                label_key=label_key,
-                plan_key=plan_key,
-                off_after_epoch=off_after_epoch,
-            )
-        elif data_key or label_key or plan_key or off_after_epoch is not None:
-            raise TypeError(
-                "data_key, label_key, plan_key, off_after_epoch: expected a mixup beside them, "
-                "got mixup=None"
-            )
+            self.mixer = BatchMixer(mixup, **options)
+        elif given := [name for name, value in options.items() if value is not None]:
+            raise TypeError(f"{', '.join(given)}: expected a mixup beside them, got mixup=None")
         super().__init__(*args, **kwargs)
         if self.mixer is not None:
-            self.mixer.keys(self.output_map)
+            self.mixer.find_labels(self.output_map)
             advise_augmentation(self.mixer.mixup.alpha, self._pipes, stacklevel=2)
 
     def __next__(self) -> list[dict[str, Any]]:
@@ -84,8 +88,9 @@ class _MixesWhatIsDelivered:
         Returns
         -------
         dict
-            ``{"epoch", "step", "mixup", "dali"}``, which can be stored as JSON. "mixup" holds the
-            settings, "dali" the pipelines' checkpoints, for :func:`dali_mixup.dali_checkpoints`.
+            ``{"epoch", "step", "mixup", "dali", "data", "loader"}``, which can be stored as JSON.
+            "mixup" holds the settings, "dali" the pipelines' checkpoints, for
+            :func:`dali_mixup.dali_checkpoints`, and "data" the batch size and the readers' shards.
 
         Raises
         ------
@@ -93,7 +98,8 @@ class _MixesWhatIsDelivered:
             The pipelines were built without ``enable_checkpointing=True``, or ``mixup=None``: use
             ``checkpoints()``, as with DALI's iterator.
         """
-        return self._mixer_with_state().state_dict(self.checkpoints())  # type: ignore[attr-defined]
+        mixer = self._mixer_with_state()
+        return mixer.state_dict(self.checkpoints(), data=data_of(self))  # type: ignore[attr-defined]
 
     def load_state_dict(self, state: Mapping[str, Any], *, strict: bool = True) -> None:
         """Continue from a state. The pipelines have to be built from its checkpoints.
@@ -108,14 +114,22 @@ class _MixesWhatIsDelivered:
         Raises
         ------
         TypeError, ValueError
-            `state` is not a state; or `strict` is set and the settings differ. The message names
-            them.
+            `state` is not a state; or `strict` is set and the settings, the rank, the batch size or
+            the data differ, or the pipelines were built from the checkpoints of another position.
+            The message names the difference.
         RuntimeError
-            The pipelines were not built from the state's checkpoints.
+            The pipelines were not built from checkpoints.
         """
         mixer = self._mixer_with_state()
         require_restored(state, self)
-        mixer.load_state_dict(state, strict=strict)
+        position = read_position(state, mixer.mixup, strict=strict, data=data_of(self))
+        if strict and self._restored_at not in (None, position):
+            raise ValueError(
+                f"state: expected the position of the pipelines' checkpoints, epoch and step "
+                f"{self._restored_at}, got {position}; build the pipelines from this state's "
+                "checkpoints, or give strict=False"
+            )
+        mixer.go_to(*position)
 
     def _mixer_with_state(self) -> BatchMixer:
         if self.mixer is None:
@@ -135,6 +149,7 @@ class _MixesWhatIsDelivered:
         if self.mixer is None or saved is None:
             return
         self.mixer.load_state_dict(saved, strict=False)
+        self._restored_at = saved["epoch"], saved["step"]
         if found := differences(saved["mixup"], self.mixer.mixup):
             warnings.warn(
                 f"the checkpoint is of a run with other settings: {'; '.join(found)}",
@@ -156,9 +171,14 @@ class MixupGenericIterator(_MixesWhatIsDelivered, DALIGenericIterator):  # type:
     mixup : Mixup, optional
         None: the iterator behaves as DALI's own.
     data_key : str or sequence of str, optional
-        The outputs with images. Several share one plan. None: the first of `output_map`.
+        The outputs with images. Several share one plan. None: the first of two outputs; of more,
+        the only one with at least 3 dimensions.
     label_key : str, optional
-        The output with labels. None: the last of `output_map`.
+        The output with labels; ``()`` for none. None: the second of two outputs; of more, the only
+        one named "label", "labels", "target", "targets" or "y".
+    target_key : str, optional
+        Adds the mixed targets under this key and leaves the labels as they are. None: the targets
+        take the place of the labels.
     plan_key : str, optional
         Adds the :class:`MixPlan` of each batch to the dict under this key.
     off_after_epoch : int >= 0, optional
@@ -167,7 +187,7 @@ class MixupGenericIterator(_MixesWhatIsDelivered, DALIGenericIterator):  # type:
     Raises
     ------
     TypeError, ValueError
-        `mixup` is not a :class:`Mixup`, or a key is not an output.
+        `mixup` is not a :class:`Mixup`, a key is not an output, or a key has to be given.
 
     Warns
     -----
@@ -187,6 +207,6 @@ class MixupClassificationIterator(_MixesWhatIsDelivered, DALIClassificationItera
     ----------
     *args, **kwargs
         Of ``DALIClassificationIterator``, in DALI's order: `pipelines`, `size`, `reader_name`, ...
-    mixup, data_key, label_key, plan_key, off_after_epoch
+    mixup, data_key, label_key, target_key, plan_key, off_after_epoch
         As for :class:`MixupGenericIterator`.
     """

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
 from typing import Any
 
-from dali_mixup.advice import LabelsSeen
-from dali_mixup.checks import require_int
-from dali_mixup.mixup import Mixup
-from dali_mixup.plan import MixPlan
+from dali_mixup.advice import LabelsSeen, advise_normalization
+from dali_mixup.checks import KEY_LIMIT, require_int
+from dali_mixup.loaders.outputs import names_of, read, replaced
+from dali_mixup.mixup import Mixup, raise_reported
 from dali_mixup.state import dali_checkpoints, make_state, read_position
+
+LABEL_NAMES = ("label", "labels", "target", "targets", "y")
 
 
 class BatchMixer:
     """Mixes batch after batch and counts epochs and steps.
 
+    It begins where the last loader over the same `mixup` stood.
+
     Parameters
     ----------
     mixup : Mixup
     data_key : str or sequence of str, optional
-        The keys of the images, in dicts. Several outputs share one plan. None: the first output.
+        The names of the images. Several outputs share one plan. None: the first of two outputs; of
+        more, the only one with at least 3 dimensions.
     label_key : str, optional
-        The key of the labels. None: the last output.
+        The name of the labels; an empty tuple for none. None: the second of two outputs; of more,
+        the only one with a usual name (`LABEL_NAMES`).
+    target_key : str, optional
+        The name under which to add the mixed targets, beside the labels. None: in their place.
     plan_key : str, optional
-        The key under which to add the :class:`MixPlan`. None: it is not handed out.
+        The name under which to add the :class:`MixPlan`. None: it is not handed out.
     off_after_epoch : int >= 0, optional
         The number of epochs that are mixed. Later epochs are not.
     """
@@ -34,7 +41,8 @@ class BatchMixer:
         mixup: Mixup,
         *,
         data_key: str | Sequence[str] | None = None,
-        label_key: str | None = None,
+        label_key: str | tuple[()] | None = None,
+        target_key: str | None = None,
         plan_key: str | None = None,
         off_after_epoch: int | None = None,
     ) -> None:
@@ -45,115 +53,188 @@ class BatchMixer:
         self.mixup = mixup
         self.data_keys = (data_key,) if isinstance(data_key, str) else tuple(data_key or ())
         self.label_key = label_key
+        self.target_key = target_key
         self.plan_key = plan_key
         if off_after_epoch is not None:
             require_int("off_after_epoch", off_after_epoch, least=0)
         self.off_after_epoch = off_after_epoch
-        self.epoch = 0
-        self.step = 0
+        self.epoch, self.step = mixup.next_loader_at
         self._labels_seen: LabelsSeen | None = LabelsSeen()
+        self._epoch_was_seen = False
+        self._normalization_was_judged = False
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the next batch. A new epoch starts at step 0."""
-        require_int("epoch", epoch, least=0)
+        require_int("epoch", epoch, least=0, below=KEY_LIMIT)
         if epoch != self.epoch:
-            self.epoch, self.step = epoch, 0
+            self.go_to(epoch, 0)
+
+    def go_to(self, epoch: int, step: int) -> None:
+        """Set the position of the next batch."""
+        self.epoch, self.step = epoch, step
+        self.mixup.next_loader_at = (epoch + 1, 0) if step else (epoch, 0)
 
     def next_from(self, fetch: Callable[[], Any], source: Any = None) -> Any:
         """Fetch a batch, mix it and count it.
 
         Where `source` is a DALI iterator, the epoch ends with its last batch. Elsewhere it ends
-        with the StopIteration of `fetch`, which is passed on.
+        with the StopIteration of `fetch`, which is passed on. What earlier batches have to report
+        is raised before `fetch` is called, so that no batch is lost.
         """
+        self._advise()
+        raise_reported()
         try:
             batch = fetch()
         except StopIteration:
             if self.step:
                 self._end_epoch()
+                self._advise()
             raise
         mixed = self._mix(batch, getattr(source, "output_map", None))
-        self.step += 1
+        self.go_to(self.epoch, self.step + 1)
         if _epoch_is_over(source):
             self._end_epoch()
         return mixed
 
     def _end_epoch(self) -> None:
-        self.epoch, self.step = self.epoch + 1, 0
-        if self._labels_seen is not None:
-            self._labels_seen.advise(self.mixup.num_classes, stacklevel=4)
+        self.go_to(self.epoch + 1, 0)
+        self._epoch_was_seen = True
+
+    def _advise(self) -> None:
+        """Judge the labels of the first epoch, once it is over and no batch is in hand."""
+        seen = self._labels_seen
+        if self._epoch_was_seen and seen is not None:
             self._labels_seen = None
+            if self.mixup.num_classes is not None:
+                seen.advise(self.mixup.num_classes, stacklevel=4)
 
     def _mix(self, batch: Any, output_map: Sequence[str] | None) -> Any:
-        if isinstance(batch, dict):
-            return self._mix_dict(batch, output_map, 0)
-        if isinstance(batch, list) and all(isinstance(part, dict) for part in batch):
-            return [self._mix_dict(part, output_map, i) for i, part in enumerate(batch)]
-        if isinstance(batch, (tuple, list)) and len(batch) == 2:
-            if self.data_keys or self.label_key or self.plan_key:
-                raise TypeError(
-                    "data_key, label_key, plan_key: expected a loader of dicts, "
-                    f"got one of {_describe(batch)}"
-                )
-            images, labels = batch
-            make: Callable[[Any], Any] = getattr(batch, "_make", type(batch))
-            return make(self._mix_pair(images, labels, self._plan(images, 0)))
-        raise TypeError(
-            "batch: expected [dict, ...], dict, (images, labels) or [images, labels], "
-            f"got {_describe(batch)}"
-        )
+        if isinstance(batch, list) and batch and all(isinstance(part, Mapping) for part in batch):
+            return [self._mix_one(part, output_map, i) for i, part in enumerate(batch)]
+        return self._mix_one(batch, output_map, 0)
 
-    def _mix_dict(
-        self, outputs: dict[str, Any], output_map: Sequence[str] | None, stream: int
-    ) -> dict[str, Any]:
-        (first, *others), label_key = self.keys(list(outputs) if output_map is None else output_map)
-        plan = self._plan(outputs[first], stream)
-        mixed = copy(outputs)
-        mixed[first], mixed[label_key] = self._mix_pair(outputs[first], outputs[label_key], plan)
-        for key in others:
-            mixed[key], _ = self.mixup(outputs[key], None, plan=plan)
+    def _mix_one(self, batch: Any, output_map: Sequence[str] | None, stream: int) -> Any:
+        names = names_of(batch) if output_map is None else output_map
+        label_key = self.find_labels(names, by_order=not isinstance(batch, Mapping))
+        first, *others = self._find_images(batch, names, label_key)
+        images = self._read(batch, first, names)
+        labels = None if label_key is None else self._read(batch, label_key, names)
+
+        plan = self.mixup.plan_for(
+            images,
+            labels,
+            epoch=self.epoch,
+            step=self.step,
+            stream=stream,
+            mixed=self.off_after_epoch is None or self.epoch < self.off_after_epoch,
+        )
+        mixed: dict[str, Any] = {}
+        mixed[first], targets = self.mixup.mix(images, labels, plan)
+        if label_key is not None:
+            mixed[self.target_key or label_key] = targets
+        for name in others:
+            mixed[name], _ = self.mixup.mix(self._read(batch, name, names), None, plan)
         if self.plan_key is not None:
             mixed[self.plan_key] = plan
-        return mixed
+        self._judge(images, labels)
+        return replaced(batch, mixed)
 
-    def _mix_pair(self, images: Any, labels: Any, plan: MixPlan) -> tuple[Any, Any]:
-        pair = self.mixup(images, labels, plan=plan)
+    def _judge(self, images: Any, labels: Any) -> None:
         if self._labels_seen is not None and self.mixup.enabled:
             self._labels_seen.add(labels)
-        return pair
+        if not self._normalization_was_judged:
+            self._normalization_was_judged = True
+            advise_normalization(images, self.mixup.output, stacklevel=5)
 
-    def keys(self, output_map: Sequence[str]) -> tuple[Sequence[str], str]:
-        """The names of the images and of the labels among the outputs; ValueError if missing."""
-        if not output_map:
-            raise ValueError("data_key, label_key: expected two outputs, got none")
-        data_keys = self.data_keys or output_map[:1]
-        label_key = self.label_key or output_map[-1]
-        missing = [key for key in (*data_keys, label_key) if key not in output_map]
-        if missing:
-            raise ValueError(
-                f"data_key, label_key: expected names among {list(output_map)}, got {missing[0]!r}"
-            )
-        if label_key in data_keys:
-            raise ValueError(
-                f"data_key, label_key: expected two outputs, got {label_key!r} for both; "
-                f"the outputs are {list(output_map)}"
-            )
-        if self.plan_key in output_map:
-            raise ValueError(f"plan_key: expected a new name, got the output {self.plan_key!r}")
-        return data_keys, label_key
+    def find_labels(self, names: Sequence[str], *, by_order: bool = False) -> str | None:
+        """The name of the labels; None without labels.
 
-    def _plan(self, images: Any, stream: int) -> MixPlan:
-        mixed = self.off_after_epoch is None or self.epoch < self.off_after_epoch
-        return self.mixup.plan_for(
-            images, epoch=self.epoch, step=self.step, stream=stream, mixed=mixed
+        Parameters
+        ----------
+        names : sequence of str
+            Of the batch's outputs.
+        by_order : bool
+            The batch is ``(images, labels, *rest)``.
+
+        Raises
+        ------
+        ValueError
+            A name is not among the outputs, is taken twice, or has to be given.
+        """
+        self._require_names(names, by_order=by_order)
+        if self.label_key is not None:
+            return self.label_key or None
+        others = [name for name in names if name not in self.data_keys]
+        if not others or len(names) == 1:
+            return None
+        if by_order:
+            return names[1] if names[1] in others else others[0]
+        if len(names) == 2:
+            return others[-1]
+        usual = [name for name in others if name.lower() in LABEL_NAMES]
+        if len(usual) == 1:
+            return usual[0]
+        raise ValueError(
+            f"label_key: expected the name of the labels among {list(names)}, got none; pass "
+            "label_key='...', or label_key=() where there are no labels"
         )
 
-    def state_dict(self, checkpoints: Sequence[bytes] = ()) -> dict[str, Any]:
-        """Return the position of the run; `checkpoints` are DALI's, one per pipeline."""
-        return make_state(self.mixup, self.epoch, self.step, checkpoints)
+    def _require_names(self, names: Sequence[str], *, by_order: bool) -> None:
+        if not names:
+            raise ValueError("data_key, label_key: expected outputs, got none")
+        given = [*self.data_keys, *([self.label_key] if self.label_key else [])]
+        for name in given:
+            if name not in names and name.partition(".")[0] not in names:
+                raise ValueError(
+                    f"data_key, label_key: expected names among {list(names)}, got {name!r}"
+                )
+        if self.label_key and self.label_key in self.data_keys:
+            raise ValueError(
+                f"data_key, label_key: expected two outputs, got {self.label_key!r} for both; "
+                f"the outputs are {list(names)}"
+            )
+        for option in ("target_key", "plan_key"):
+            name = getattr(self, option)
+            if name is not None and by_order:
+                raise TypeError(f"{option}: expected a loader of dicts, which take a new name")
+            if name in names:
+                raise ValueError(f"{option}: expected a new name, got the output {name!r}")
 
-    def load_state_dict(self, state: Mapping[str, Any], *, strict: bool = True) -> None:
+    def _find_images(
+        self, batch: Any, names: Sequence[str], label_key: str | None
+    ) -> Sequence[str]:
+        if self.data_keys:
+            return self.data_keys
+        others = [name for name in names if name != label_key]
+        if len(names) <= 2 or not isinstance(batch, Mapping):
+            return others[:1]
+        images = [name for name in others if getattr(read(batch, name), "ndim", 0) >= 3]
+        if len(images) == 1:
+            return images
+        raise ValueError(
+            f"data_key: expected the names of the images among {others}, got none, and "
+            f"{images or 'no output'} could be images; pass data_key='...', or several names"
+        )
+
+    def _read(self, batch: Any, name: str, names: Sequence[str]) -> Any:
+        try:
+            return read(batch, name)
+        except KeyError:
+            raise ValueError(
+                f"data_key, label_key: expected names among {list(names)}, got {name!r}"
+            ) from None
+
+    def state_dict(
+        self, checkpoints: Sequence[bytes] = (), *, data: Any = None, loader: Any = None
+    ) -> dict[str, Any]:
+        """Return the position of the run, with what :func:`make_state` takes beside it."""
+        return make_state(self.mixup, self.epoch, self.step, checkpoints, data=data, loader=loader)
+
+    def load_state_dict(
+        self, state: Mapping[str, Any], *, strict: bool = True, data: Any = None
+    ) -> None:
         """Continue from a state."""
-        self.epoch, self.step = read_position(state, self.mixup, strict=strict)
+        self.go_to(*read_position(state, self.mixup, strict=strict, data=data))
 
 
 def _epoch_is_over(source: Any) -> bool:
@@ -167,6 +248,16 @@ def _epoch_is_over(source: Any) -> bool:
     return 0 < source._size <= source._counter or bool(
         source._advance_and_check_drop_last(dry_run=True, end_iteration=False)
     )
+
+
+def data_of(loader: Any) -> dict[str, Any]:
+    """What a state is compared by: the batch size, and the size and shard of each DALI reader."""
+    batch_size = getattr(loader, "batch_size", None)
+    pipelines = getattr(loader, "_pipes", ())
+    return {
+        "batch_size": batch_size if isinstance(batch_size, int) else None,
+        "readers": [pipeline.reader_meta() for pipeline in pipelines],
+    }
 
 
 def require_restored(state: Any, iterator: Any) -> None:
@@ -183,9 +274,3 @@ def require_restored(state: Any, iterator: Any) -> None:
             "state: expected pipelines built with checkpoint=dali_checkpoints(state)[i], got ones "
             "that start anew; their data would not be what the state's step saw"
         )
-
-
-def _describe(batch: Any) -> str:
-    if isinstance(batch, (tuple, list)):
-        return f"{type(batch).__name__} of ({', '.join(type(part).__name__ for part in batch)})"
-    return type(batch).__name__

@@ -13,6 +13,7 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
+from dali_mixup.checks import KEY_LIMIT, require_int
 from dali_mixup.loaders.mixer import BatchMixer
 from dali_mixup.mixup import Mixup
 
@@ -26,7 +27,8 @@ class MixupNode(BaseNode[Any]):  # type: ignore[misc]
         Hands out ``(images, labels)``, as DALI's ``nodes.ToTorch`` does, or dicts of tensors.
     mixup : Mixup
     **options
-        `data_key`, `label_key`, `plan_key` and `off_after_epoch`, as for :class:`MixupLoader`.
+        `data_key`, `label_key`, `target_key`, `plan_key` and `off_after_epoch`, as for
+        :class:`MixupLoader`.
 
     Notes
     -----
@@ -48,6 +50,7 @@ class MixupNode(BaseNode[Any]):  # type: ignore[misc]
             )
         self.source = source
         self.mixer = BatchMixer(mixup, **options)
+        self._next_epoch: int | None = None
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch that begins with the next reset.
@@ -56,7 +59,7 @@ class MixupNode(BaseNode[Any]):  # type: ignore[misc]
         ----------
         epoch : int >= 0
         """
-        self.mixer.set_epoch(epoch)
+        self._next_epoch = require_int("epoch", epoch, least=0, below=KEY_LIMIT)
 
     def reset(self, initial_state: dict[str, Any] | None = None) -> None:
         """Begin the next epoch, or continue from a state."""
@@ -66,8 +69,11 @@ class MixupNode(BaseNode[Any]):  # type: ignore[misc]
             self.mixer.load_state_dict(initial_state["mixer"])
             return
         self.source.reset(None)
-        if self.mixer.step:
-            self.mixer.set_epoch(self.mixer.epoch + 1)
+        if self._next_epoch is not None:
+            self.mixer.go_to(self._next_epoch, 0)
+            self._next_epoch = None
+        elif self.mixer.step:
+            self.mixer.go_to(self.mixer.epoch + 1, 0)
 
     def next(self) -> Any:
         """Return the next batch, mixed."""

@@ -5,17 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from dali_mixup.advice import advise_augmentation
-from dali_mixup.loaders.mixer import BatchMixer, require_restored
+from dali_mixup.advice import advise_augmentation, advise_sharding
+from dali_mixup.loaders.mixer import BatchMixer, data_of, require_restored
 from dali_mixup.mixup import Mixup
+
+NOT_FORWARDED = (
+    "dataset",
+    "sampler",
+    "batch_sampler",
+    "collate_fn",
+    "generator",
+    "worker_init_fn",
+)
+"""What others rebuild a loader from; the loader that they build would not mix."""
 
 
 class MixupLoader:
     """Wrap any loader so that it hands out mixed batches.
 
-    The loader may hand out ``[dict, ...]`` (as DALI's iterators), ``dict``, ``(images, labels)`` or
-    ``[images, labels]``. The same form is returned, in new containers. ``len``, ``reset`` and all
-    other attributes are those of the loader.
+    The loader may hand out ``[dict, ...]`` (as DALI's iterators), any mapping, ``(images,
+    labels)``, ``[images, labels]``, either of them with further items, or images alone. The same
+    form is returned, in new containers, with all other outputs untouched. ``len``, ``reset`` and
+    other attributes are those of the loader, except for those from which a torch DataLoader is
+    rebuilt (``dataset``, ``sampler``, ...): use ``loader.loader.dataset``.
+
+    A loader that is created again over the same `mixup` continues where the last one stood.
 
     An epoch ends when the loader is exhausted. For programs that count batches instead, it ends
     with the pass that follows ``len(loader)`` batches. A pass that is left early continues in the
@@ -26,10 +40,15 @@ class MixupLoader:
     loader : iterable
     mixup : Mixup
     data_key : str or sequence of str, optional
-        The keys of the images, in loaders of dicts. Several outputs share one plan. None: the first
-        output.
+        The names of the images: keys of a dict, indices of a tuple ("0"), or paths into nested
+        containers ("inputs.image"). Several outputs share one plan. None: the first of two outputs;
+        of more in a dict, the only one with at least 3 dimensions.
     label_key : str, optional
-        The key of the labels. None: the last output.
+        The name of the labels; ``()`` for none. None: the second of two outputs or of a tuple; of
+        more in a dict, the only one named "label", "labels", "target", "targets" or "y".
+    target_key : str, optional
+        Adds the mixed targets to a dict under this key and leaves the labels as they are. None: the
+        targets take the place of the labels.
     plan_key : str, optional
         Adds the :class:`MixPlan` of each batch under this key.
     off_after_epoch : int >= 0, optional
@@ -52,7 +71,8 @@ class MixupLoader:
         mixup: Mixup,
         *,
         data_key: str | Sequence[str] | None = None,
-        label_key: str | None = None,
+        label_key: str | tuple[()] | None = None,
+        target_key: str | None = None,
         plan_key: str | None = None,
         off_after_epoch: int | None = None,
     ) -> None:
@@ -63,6 +83,7 @@ class MixupLoader:
             mixup,
             data_key=data_key,
             label_key=label_key,
+            target_key=target_key,
             plan_key=plan_key,
             off_after_epoch=off_after_epoch,
         )
@@ -80,6 +101,7 @@ class MixupLoader:
             self.loader.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[Any]:
+        advise_sharding(self.loader, stacklevel=2)
         if 0 < _length(self.loader) <= self.mixer.step:
             self.mixer.set_epoch(self.mixer.epoch + 1)
         return _Pass(self, iter(self.loader))
@@ -99,10 +121,12 @@ class MixupLoader:
         Returns
         -------
         dict
-            ``{"epoch", "step", "mixup", "dali"}``, which can be stored as JSON. "mixup" holds the
-            settings. "dali" holds the checkpoints of a DALI iterator's pipelines, for
-            :func:`dali_mixup.dali_checkpoints`. It is empty for other loaders, whose own state has
-            to be saved beside this one.
+            ``{"epoch", "step", "mixup", "dali", "data", "loader"}``. "mixup" holds the settings,
+            and "data" the batch size and the shards of DALI's readers. "dali" holds the checkpoints
+            of a DALI iterator's pipelines, for :func:`dali_mixup.dali_checkpoints`, and is empty
+            for other loaders. "loader" holds the state of a loader that has ``state_dict``, such as
+            torchdata's StatefulDataLoader. It is None for a loader without a state: after a resume
+            such a loader starts its epoch again. Without it, a state can be stored as JSON.
 
         Raises
         ------
@@ -110,7 +134,8 @@ class MixupLoader:
             The loader is a DALI iterator over pipelines without ``enable_checkpointing=True``.
         """
         checkpoints = getattr(self.loader, "checkpoints", tuple)
-        return self.mixer.state_dict(checkpoints())
+        state = self.loader.state_dict() if hasattr(self.loader, "state_dict") else None
+        return self.mixer.state_dict(checkpoints(), data=data_of(self.loader), loader=state)
 
     def load_state_dict(self, state: Mapping[str, Any], *, strict: bool = True) -> None:
         """Continue from a state.
@@ -127,14 +152,23 @@ class MixupLoader:
         Raises
         ------
         TypeError, ValueError
-            `state` is not a state; or `strict` is set and the settings differ. The message names
-            them.
+            `state` is not a state; or `strict` is set and the settings, the rank, the batch size or
+            the data differ. The message names them.
         RuntimeError
             The loader is a DALI iterator over pipelines that were not built from the state's
-            checkpoints.
+            checkpoints, or a loader with a state of its own that `state` does not hold, or the
+            reverse.
         """
         require_restored(state, self.loader)
-        self.mixer.load_state_dict(state, strict=strict)
+        has_state = hasattr(self.loader, "load_state_dict")
+        if has_state != (state["loader"] is not None):
+            raise RuntimeError(
+                f"state: expected {'the' if has_state else 'no'} state of the wrapped loader, got "
+                f"{state['loader']!r}; wrap the same kind of loader as when it was saved"
+            )
+        self.mixer.load_state_dict(state, strict=strict, data=data_of(self.loader))
+        if has_state:
+            self.loader.load_state_dict(state["loader"])  # type: ignore[attr-defined]
 
     def __len__(self) -> int:
         return len(self.loader)  # type: ignore[arg-type]
@@ -149,6 +183,12 @@ class MixupLoader:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "loader":  # asked for by copy and pickle
             raise AttributeError(name)
+        if name in NOT_FORWARDED:
+            raise AttributeError(
+                f"MixupLoader has no attribute {name!r}, because a loader that is rebuilt from it "
+                f"would not mix: use loader.loader.{name}; to skip batches or to shard the data, "
+                "do so with the loader and wrap the result"
+            )
         return getattr(self.loader, name)
 
 
@@ -170,5 +210,5 @@ def _length(loader: Any) -> int:
     """The loader's length, or 0 where it has none."""
     try:
         return len(loader)
-    except TypeError:
+    except (TypeError, ValueError):  # a DALI iterator without a size raises ValueError
         return 0

@@ -25,6 +25,7 @@ from dali_mixup.backends.cuda.launch import (  # noqa: E402
     DENSE_ROWS,
     INT32_IDS,
     INT64_IDS,
+    REPORT,
     SAMPLE,
     LabelArguments,
     batch_parameters,
@@ -245,7 +246,7 @@ def test_a_bad_class_id_makes_nan_rows_and_a_report_and_writes_nowhere_else(bad)
     rows = target.bytes.copy().view(np.float32).reshape(4, 7)
     assert np.isnan(rows).all(axis=1).tolist() == [True, True, False, False]
     assert rows[2].tolist() == [0, 1, 0, 0, 0, 0, 0]
-    assert report.bytes.copy().view(np.int64).tolist() == [2, bad]
+    assert report.bytes.copy().view(REPORT).tolist() == [(2, 7, bad)]
 
 
 def test_aligned_batches_are_read_and_written_in_wide_accesses():

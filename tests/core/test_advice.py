@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 from support.requirements import require
 
-from dali_mixup import Mixup, MixupLoader
+from dali_mixup import Mixup, MixupLoader, OutputFormat
 from dali_mixup.advice import (
+    BypassedMixingWarning,
+    LabelsSeen,
     MixupWarning,
+    NormalizedTwiceWarning,
     NothingMixedWarning,
     NumClassesWarning,
     UnderfittingWarning,
+    UnshardedLoaderWarning,
 )
 
 
@@ -152,3 +156,150 @@ def test_a_dali_loader_says_it_with_its_last_batch(photo_folder):
 def test_one_filter_silences_all(kind):
     assert issubclass(kind, MixupWarning)
     assert issubclass(kind, UserWarning)
+
+
+# Images that are normalised already.
+
+
+def crop_mirror_normalize(images):
+    mean = np.array([123.675, 116.28, 103.53], np.float32)
+    std = np.array([58.395, 57.12, 57.375], np.float32)
+    return ((images - mean) / std).transpose(0, 3, 1, 2)
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).astype(np.float32)
+IN_255 = OutputFormat(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
+IN_1 = OutputFormat(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+
+@pytest.mark.parametrize("output", [IN_255, IN_1])
+def test_images_that_are_normalised_already_are_said_once(output):
+    images = np.ascontiguousarray(crop_mirror_normalize(PIXELS))
+    loader = MixupLoader([(images, np.arange(4))] * 2, Mixup(num_classes=4, output=output))
+
+    with pytest.warns(NormalizedTwiceWarning, match="seem to be normalised already") as said:
+        list(loader)
+
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize(
+    ("images", "output"),
+    [
+        (PIXELS, IN_255),
+        (PIXELS / 255, IN_1),
+        (PIXELS * 12 - 1000, OutputFormat(mean=50.0, std=300.0)),  # a CT in Hounsfield units
+        (PIXELS / 127.5 - 1, OutputFormat(mean=0.0, std=0.5)),
+        (np.zeros_like(PIXELS), IN_255),
+        (np.ascontiguousarray(crop_mirror_normalize(PIXELS)), OutputFormat(dtype="float16")),
+    ],
+    ids=["0 to 255", "0 to 1", "CT", "-1 to 1", "black", "not normalised again"],
+)
+def test_pixels_in_the_units_of_mean_and_std_are_not_warned_about(images, output):
+    list(MixupLoader([(images, np.arange(4))], Mixup(num_classes=4, output=output)))
+
+
+# Data that is not sharded.
+
+
+def torch_loader(torch, **options):
+    data = torch.utils.data.TensorDataset(torch.zeros(8, 3, 8, 8), torch.arange(8) % 4)
+    return torch.utils.data.DataLoader(data, batch_size=2, **options)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_a_loader_that_gives_all_data_to_every_process_is_said(torch, monkeypatch, shuffle):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    loader = MixupLoader(torch_loader(torch, shuffle=shuffle), Mixup(num_classes=4))
+
+    with pytest.warns(UnshardedLoaderWarning, match="each of 2 processes reads all of the data"):
+        next(iter(loader))
+
+
+@pytest.mark.parametrize("why", ["one process", "distributed sampler", "no torch loader"])
+def test_a_loader_that_is_sharded_is_not_warned_about(torch, monkeypatch, why):
+    loader = torch_loader(torch)
+    if why != "one process":
+        monkeypatch.setenv("WORLD_SIZE", "2")
+    if why == "distributed sampler":
+        sampler = torch.utils.data.DistributedSampler(loader.dataset, num_replicas=2, rank=0)
+        loader = torch_loader(torch, sampler=sampler)
+    if why == "no torch loader":
+        loader = list(loader)
+
+    next(iter(MixupLoader(loader, Mixup(num_classes=4))))
+
+
+# Subclasses that go past the mixing.
+
+
+def test_a_subclass_that_calls_dalis_own_next_is_said():
+    generic = dali_iterator()
+
+    with pytest.warns(BypassedMixingWarning, match=r"Loader\.__next__ takes a batch .* super\(\)"):
+
+        class Loader(generic):
+            def __next__(self):
+                return DALIGenericIterator.__next__(self)  # noqa: F821
+
+
+def test_a_subclass_that_takes_the_first_batch_is_said():
+    generic = dali_iterator()
+
+    with pytest.warns(BypassedMixingWarning, match=r"Loader\.peek takes a batch"):
+
+        class Loader(generic):
+            def peek(self):
+                return self._first_batch
+
+
+def test_a_subclass_that_calls_super_is_not_warned_about():
+    class Loader(dali_iterator()):
+        def __next__(self):
+            return super().__next__()[0]
+
+
+def dali_iterator():
+    require("nvidia.dali", backend="dali")
+    require("torch", backend="dali")
+    from dali_mixup import MixupGenericIterator
+
+    return MixupGenericIterator
+
+
+# Nothing is lost.
+
+
+def test_no_batch_is_lost_where_warnings_are_errors(photo_folder):
+    iterator, image_pipeline = iterators()
+    pipe = image_pipeline(photo_folder, 4, 32, "cpu", num_threads=1)
+    loader = iterator(pipe, reader_name="Reader", auto_reset=True, mixup=Mixup(num_classes=10**6))
+    batches = [next(loader) for _ in range(len(loader))]
+
+    with pytest.raises(NumClassesWarning):
+        next(loader)
+
+    assert len(batches) == 4
+    assert len(list(loader)) in (0, 4)  # DALI ends the epoch first where it was not reset
+
+
+@pytest.mark.parametrize("labels", [None, [0, 1, 2, 3]])
+def test_labels_that_tell_nothing_are_passed_over(labels):
+    seen = LabelsSeen()
+
+    seen.add(labels)
+
+    assert seen.count == 0
+
+
+def test_a_world_size_that_is_no_number_is_named_before_a_batch_is_fetched(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "abc")
+
+    with pytest.raises(ValueError, match=r"WORLD_SIZE: expected an integer .*, got 'abc'"):
+        MixupLoader([], Mixup(num_classes=10))
+
+
+def test_an_empty_world_size_is_none(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "")
+
+    assert list(MixupLoader([], Mixup(num_classes=10))) == []

@@ -86,6 +86,14 @@ def test_smoothing_twice_warns():
         mixup_cross_entropy(logits, smoothed, 0.1)
 
 
+def test_the_values_of_targets_elsewhere_than_on_the_cpu_are_not_asked_for():
+    logits, _, soft = example()
+
+    loss = mixup_cross_entropy(logits.to("meta"), soft.to("meta"), label_smoothing=0.1)
+
+    assert loss.device.type == "meta"  # whose values cannot be had
+
+
 def test_two_mixed_classes_are_not_taken_for_smoothed():
     logits, _, soft = example(num_classes=2)
 

@@ -480,7 +480,11 @@ def test_other_outputs_are_handed_out_as_dali_has_them(photos):
     names = ["data", "other", "label"]
     theirs = plugin.DALIGenericIterator(photos(outputs=two_views), names, reader_name="Reader")
     ours = dali_mixup.MixupGenericIterator(
-        photos(outputs=two_views), names, reader_name="Reader", mixup=make_mixup()
+        photos(outputs=two_views),
+        names,
+        reader_name="Reader",
+        mixup=make_mixup(),
+        data_key="data",
     )
 
     (given,), (handed_out,) = next(theirs), next(ours)
@@ -497,7 +501,7 @@ def test_outputs_that_share_memory_stay_as_dali_made_them(photos, enabled):
     names, mixup = ["data", "same", "label"], make_mixup(alpha=1.0)
     theirs = plugin.DALIGenericIterator(photos(outputs=twice), names, reader_name="Reader")
     ours = dali_mixup.MixupGenericIterator(
-        photos(outputs=twice), names, reader_name="Reader", mixup=mixup
+        photos(outputs=twice), names, reader_name="Reader", mixup=mixup, data_key="data"
     )
     mixup.enabled = enabled
 
@@ -725,7 +729,7 @@ def test_the_wrapper_takes_the_outputs_in_the_order_of_the_map(photos):
     theirs = plugin.DALIGenericIterator(photos(outputs=two_views), names, reader_name="Reader")
     inner = plugin.DALIGenericIterator(photos(outputs=two_views), names, reader_name="Reader")
 
-    (handed_out,) = next(MixupLoader(inner, make_mixup()))
+    (handed_out,) = next(MixupLoader(inner, make_mixup(), data_key="data"))
 
     given = next(theirs)[0]
     assert_mixed(handed_out, given, make_mixup(), epoch=0, step=0)
@@ -753,7 +757,7 @@ def test_the_mixup_has_to_be_one(photos, mixup):
         ({"data_key": "x"}, r"expected names among \['data', 'label'\], got 'x'"),
         ({"data_key": ["data", "x"]}, r"expected names among \['data', 'label'\], got 'x'"),
         ({"label_key": "y"}, r"expected names among \['data', 'label'\], got 'y'"),
-        ({"label_key": "data"}, "expected two outputs, got 'data' for both"),
+        ({"data_key": "data", "label_key": "data"}, "expected two outputs, got 'data' for both"),
         ({"plan_key": "data"}, "plan_key: expected a new name, got the output 'data'"),
     ],
 )
@@ -764,11 +768,78 @@ def test_keys_that_are_no_outputs_are_refused_at_once(photos, keys, message):
         )
 
 
-def test_a_single_output_is_refused_at_once(photos):
-    pipe = photos(outputs=lambda images, labels: images)
+def test_a_single_output_holds_images_that_are_mixed_alone(photos):
+    pipes = [photos(outputs=lambda images, labels: images) for _ in range(2)]
+    theirs = plugin.DALIGenericIterator(pipes[0], ["data"], reader_name="Reader")
+    ours = dali_mixup.MixupGenericIterator(
+        pipes[1], ["data"], reader_name="Reader", mixup=make_mixup(), plan_key="plan"
+    )
 
-    with pytest.raises(ValueError, match="expected two outputs, got 'data' for both"):
-        dali_mixup.MixupGenericIterator(pipe, ["data"], reader_name="Reader", mixup=make_mixup())
+    (given,), (handed_out,) = next(theirs), next(ours)
+
+    want = reference.blend(given["data"].numpy(), handed_out["plan"], layout="HWC")
+    assert handed_out["data"].numpy().tobytes() == want.tobytes()
+    assert set(handed_out) == {"data", "plan"}
+
+
+def test_several_views_have_to_be_named(photos):
+    loader = dali_mixup.MixupGenericIterator(
+        photos(outputs=two_views),
+        ["data", "other", "label"],
+        reader_name="Reader",
+        mixup=make_mixup(),
+    )
+
+    with pytest.raises(ValueError, match=r"data_key: .*\['data', 'other'\] could be images"):
+        next(loader)
+
+
+def test_labels_without_a_usual_name_have_to_be_named_at_once(photos):
+    def with_index(images, labels):
+        return images, labels, labels
+
+    with pytest.raises(ValueError, match=r"label_key: expected .*\['data', 'make', 'colour'\]"):
+        dali_mixup.MixupGenericIterator(
+            photos(outputs=with_index),
+            ["data", "make", "colour"],
+            reader_name="Reader",
+            mixup=make_mixup(),
+        )
+
+
+def test_the_only_output_with_a_usual_name_holds_the_labels(photos):
+    def with_index(images, labels):
+        return images, labels, labels
+
+    names = ["image", "label", "index"]
+    theirs = plugin.DALIGenericIterator(photos(outputs=with_index), names, reader_name="Reader")
+    ours = dali_mixup.MixupGenericIterator(
+        photos(outputs=with_index), names, reader_name="Reader", mixup=make_mixup()
+    )
+
+    (given,), (handed_out,) = next(theirs), next(ours)
+
+    assert handed_out["label"].shape == (len(given["label"]), CLASSES)
+    assert torch.equal(handed_out["index"], given["index"])
+
+
+def test_targets_beside_the_labels_leave_the_ids_as_they_are(photos):
+    theirs = plugin.DALIClassificationIterator(photos(), reader_name="Reader")
+    ours = dali_mixup.MixupClassificationIterator(
+        photos(), reader_name="Reader", mixup=make_mixup(), target_key="target"
+    )
+
+    (given,), (handed_out,) = next(theirs), next(ours)
+
+    assert torch.equal(handed_out["label"], given["label"])
+    assert handed_out["target"].shape == (len(given["label"]), CLASSES)
+    assert_mixed(
+        {"data": handed_out["data"], "label": handed_out["target"]},
+        given,
+        make_mixup(),
+        epoch=0,
+        step=0,
+    )
 
 
 def test_images_of_unequal_sizes_are_refused(photo_folder):

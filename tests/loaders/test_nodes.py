@@ -1,4 +1,4 @@
-"""DALI's newer doors: its dynamic mode, torchdata's nodes over it, and its torchvision-like API."""
+"""DALI's dynamic mode, torchdata's nodes over it, and its torchvision-like API."""
 
 import numpy as np
 import pytest
@@ -114,6 +114,33 @@ def test_an_epoch_can_be_begun_by_its_number():
 
     for got, want in zip(tn.Loader(node), whole, strict=True):
         assert torch.equal(got[0], want[0])
+
+
+def test_an_epoch_that_is_set_in_its_middle_begins_again():
+    node = MixupNode(numbered(), Mixup(**SETTINGS))
+    loader = tn.Loader(node)
+    node.set_epoch(2)
+    whole = list(loader)
+    node.set_epoch(2)
+    batches = iter(loader)
+    next(batches)
+    next(batches)
+
+    node.set_epoch(2)
+
+    for got, want in zip(loader, whole, strict=True):
+        assert torch.equal(got[0], want[0])
+
+
+def test_the_epoch_after_one_that_was_set_is_the_next():
+    node = MixupNode(numbered(), Mixup(**SETTINGS))
+    loader = tn.Loader(node)
+    node.set_epoch(4)
+    list(loader)
+
+    next(iter(loader))
+
+    assert (node.mixer.epoch, node.mixer.step) == (5, 1)
 
 
 def test_what_is_no_node_is_refused():

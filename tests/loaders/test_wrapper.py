@@ -2,7 +2,8 @@
 
 import copy
 import pickle
-from collections import namedtuple
+from collections import UserDict, namedtuple
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -660,20 +661,19 @@ def test_the_mixup_has_to_be_one(mixup):
 
 
 @pytest.mark.parametrize(
-    ("batch", "got"),
+    ("batch", "message"),
     [
-        (np.zeros(3), "ndarray"),
-        ("ab", "str"),
-        ((np.zeros(1), 1, "c"), r"tuple of \(ndarray, int, str\)"),
-        ([{}, {}, 1], r"list of \(dict, dict, int\)"),
+        (np.zeros(3), r"images: expected shape \(B, C, H, W\) .*got \(3,\)"),
+        ("ab", "images: expected a numpy array or a torch tensor, got str"),
+        ([{}, {}, 1], "images: expected a numpy array or a torch tensor, got dict"),
+        (None, "images: expected a numpy array or a torch tensor, got NoneType"),
     ],
-    ids=["array", "string", "three", "not all dicts"],
+    ids=["array", "string", "not all dicts", "none"],
 )
-def test_a_batch_of_another_form_is_refused(batch, got):
-    forms = r"\[dict, ...\], dict, \(images, labels\) or \[images, labels\]"
+def test_a_batch_of_another_form_is_refused(batch, message):
     loader = MixupLoader([batch], make_mixup())
 
-    with pytest.raises(TypeError, match=f"batch: expected {forms}, got {got}"):
+    with pytest.raises((TypeError, ValueError), match=message):
         next(iter(loader))
 
 
@@ -699,15 +699,19 @@ def test_an_output_that_is_no_images_is_refused():
         next(iter(loader))
 
 
-@pytest.mark.parametrize("keys", [{"data_key": "x"}, {"label_key": "y"}, {"plan_key": "plan"}])
-def test_keys_are_refused_for_pairs(keys):
+@pytest.mark.parametrize(
+    ("keys", "error", "message"),
+    [
+        ({"data_key": "x"}, ValueError, r"expected names among \['0', '1'\], got 'x'"),
+        ({"label_key": "y"}, ValueError, r"expected names among \['0', '1'\], got 'y'"),
+        ({"plan_key": "plan"}, TypeError, "plan_key: expected a loader of dicts"),
+        ({"target_key": "soft"}, TypeError, "target_key: expected a loader of dicts"),
+    ],
+)
+def test_names_are_refused_for_pairs(keys, error, message):
     loader = MixupLoader(make_pairs(1), make_mixup(), **keys)
-    message = (
-        "data_key, label_key, plan_key: expected a loader of dicts, "
-        r"got one of tuple of \(ndarray, ndarray\)"
-    )
 
-    with pytest.raises(TypeError, match=message):
+    with pytest.raises(error, match=message):
         next(iter(loader))
 
 
@@ -717,8 +721,13 @@ def test_keys_are_refused_for_pairs(keys):
         ({"data_key": "pixels"}, "data_key, label_key: expected names among .*, got 'pixels'"),
         ({"data_key": ["image", "b"]}, "data_key, label_key: expected names among .*, got 'b'"),
         ({"label_key": "class"}, "data_key, label_key: expected names among .*, got 'class'"),
-        ({"data_key": "target"}, "data_key, label_key: expected two outputs, got 'target'"),
-        ({"label_key": "image"}, "data_key, label_key: expected two outputs, got 'image'"),
+        ({"data_key": "target"}, "label_key: expected the name of the labels among"),
+        ({"label_key": "image"}, "data_key: expected the names of the images among"),
+        (
+            {"data_key": "image", "label_key": "image"},
+            "data_key, label_key: expected two outputs, got 'image' for both",
+        ),
+        ({"target_key": "index"}, "target_key: expected a new name, got the output 'index'"),
         ({"plan_key": "index"}, "plan_key: expected a new name, got the output 'index'"),
     ],
 )
@@ -729,11 +738,98 @@ def test_keys_that_do_not_fit_the_outputs_are_refused(keys, message):
         next(iter(loader))
 
 
-def test_a_dict_without_labels_is_refused():
-    loader = MixupLoader([{"image": make_pairs(1)[0][0]}], make_mixup())
+def test_a_dict_without_labels_holds_images_that_are_mixed_alone():
+    images = make_pairs(1)[0][0]
+    loader = MixupLoader([{"image": images}], make_mixup(alpha=1.0), plan_key="plan")
 
-    with pytest.raises(ValueError, match="expected two outputs, got 'image' for both"):
+    (handed_out,) = loader
+
+    want = reference.blend(images, handed_out["plan"], layout="HWC")
+    assert handed_out["image"].tobytes() == want.tobytes()
+
+
+@pytest.mark.parametrize("form", [tuple, list])
+def test_further_items_of_a_tuple_are_untouched(form):
+    images, labels = make_pairs(1)[0]
+    paths, index = ["a.jpg", "b.jpg"], object()
+    mixup = make_mixup(alpha=1.0)
+
+    (handed_out,) = MixupLoader([form([images, labels, paths, index])], mixup)
+
+    assert type(handed_out) is form
+    assert_mixed_at(handed_out[:2], (images, labels), mixup, epoch=0, step=0)
+    assert handed_out[2] is paths
+    assert handed_out[3] is index
+
+
+def test_images_alone_are_mixed_too():
+    images = make_pairs(1)[0][0]
+    mixup = make_mixup(alpha=1.0)
+
+    (handed_out,) = MixupLoader([images], mixup)
+
+    plan = mixup.plan(len(images), images.shape[1:3])
+    assert handed_out.tobytes() == reference.blend(images, plan, layout="HWC").tobytes()
+
+
+class Features(UserDict):
+    """A mapping that is no dict, as Transformers' BatchFeature."""
+
+
+def test_a_mapping_comes_back_as_its_own_type():
+    batch = Features(make_dicts(1)[0])
+    mixup = make_mixup(alpha=1.0)
+
+    (handed_out,) = MixupLoader([batch], mixup)
+
+    assert type(handed_out) is Features
+    assert handed_out["name"] is batch["name"]
+    assert not np.array_equal(handed_out["image"], batch["image"])
+
+
+def test_a_mapping_that_cannot_be_written_to_is_made_anew():
+    batch = MappingProxyType(make_dicts(1)[0])
+
+    (handed_out,) = MixupLoader([batch], make_mixup(alpha=1.0))
+
+    assert type(handed_out) is MappingProxyType
+    assert not np.array_equal(handed_out["image"], batch["image"])
+
+
+def test_outputs_inside_nested_containers_are_named_by_paths():
+    images, labels = make_pairs(1)[0]
+    batch = ({"image": images, "meta": "m"}, {"id": {"class": labels}})
+    mixup = make_mixup(alpha=1.0)
+
+    (handed_out,) = MixupLoader([batch], mixup, data_key="0.image", label_key="1.id.class")
+
+    pair = handed_out[0]["image"], handed_out[1]["id"]["class"]
+    assert_mixed_at(pair, (images, labels), mixup, epoch=0, step=0)
+    assert handed_out[0]["meta"] == "m"
+    assert batch[0]["image"] is images
+
+
+def test_a_path_that_leads_nowhere_is_refused():
+    images, labels = make_pairs(1)[0]
+    loader = MixupLoader([({"image": images}, labels)], make_mixup(), data_key="0.pixels")
+
+    with pytest.raises(ValueError, match=r"expected names among .*, got '0\.pixels'"):
         next(iter(loader))
+
+
+def test_views_without_labels_are_all_mixed():
+    images = make_pairs(1)[0][0]
+    batch = {"first": images, "second": images[::-1].copy(), "index": np.arange(len(images))}
+    loader = MixupLoader(
+        [batch], make_mixup(alpha=1.0), data_key=("first", "second"), label_key=(), plan_key="plan"
+    )
+
+    (handed_out,) = loader
+
+    for key in ("first", "second"):
+        want = reference.blend(batch[key], handed_out["plan"], layout="HWC")
+        assert handed_out[key].tobytes() == want.tobytes()
+    assert handed_out["index"] is batch["index"]
 
 
 def test_a_dict_without_outputs_is_refused():
@@ -789,3 +885,29 @@ def test_outputs_are_taken_in_the_order_of_the_loaders_map():
 
     pair = handed_out["image"], handed_out["target"]
     assert_mixed_at(pair, (given["image"], given["target"]), mixup, epoch=0, step=0)
+
+
+# What others would rebuild a loader from.
+
+
+@pytest.mark.parametrize("name", ["dataset", "sampler", "batch_sampler", "collate_fn", "generator"])
+def test_what_a_loader_is_rebuilt_from_is_not_forwarded(torch, name):
+    data = torch.utils.data.TensorDataset(torch.zeros(4, 3, 8, 8), torch.arange(4))
+    loader = MixupLoader(torch.utils.data.DataLoader(data), make_mixup())
+
+    with pytest.raises(AttributeError, match=rf"a loader that is rebuilt .*loader\.loader\.{name}"):
+        getattr(loader, name)
+
+    assert not hasattr(loader, name)
+    assert loader.batch_size == 1
+
+
+def test_a_loader_whose_length_is_a_value_error_is_iterated_all_the_same():
+    class WithoutSize(list):
+        def __len__(self):
+            raise ValueError("no size")
+
+        def __iter__(self):
+            return iter(make_pairs(2))
+
+    assert len([*iter(MixupLoader(WithoutSize(), make_mixup()))]) == 2

@@ -7,7 +7,6 @@ checked there: a class id out of range makes its row NaN, and the error is raise
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,7 @@ from dali_mixup.backends.cuda.launch import (
     INT32_IDS,
     INT64_IDS,
     PLAN_CAPACITY,
+    REPORT,
     LabelArguments,
     Launch,
     batch_parameters,
@@ -37,10 +37,10 @@ from dali_mixup.backends.cuda.launch import (
 )
 from dali_mixup.backends.labels import LabelForm, bad_label, class_ids, label_form, no_pairs
 from dali_mixup.backends.tensors import (
+    as_dense,
     dtype_name,
     is_channels_last,
     keep_channels_last,
-    require_no_grad,
 )
 from dali_mixup.output import Conversion, OutputFormat
 from dali_mixup.plan import MixPlan, unmixed
@@ -150,8 +150,8 @@ def soft_labels(
     tensor
     """
     _require_cuda(labels, "labels")
+    raise_reported()
     report = _report(gpu.index_of(labels.device))
-    report.raise_if_bad()
     form = _label_form(labels, len(plan), num_classes)
     if form.num_classes is None:
         raise ValueError("num_classes: expected an int beside class ids, got None")
@@ -171,7 +171,7 @@ def soft_labels(
     _require_apart(out, labels, "labels")
     arguments = LabelArguments(
         _LABEL_KIND[labels.dtype], labels.data_ptr(), out.data_ptr(), 0,
-        report.expecting(form.num_classes), form.num_classes, label_smoothing,
+        report.address, form.num_classes, label_smoothing,
     )  # fmt: skip
     if len(plan):
         launch = label_launch(len(plan), by_pointer=_by_pointer(plan))
@@ -195,8 +195,6 @@ def mix(
     Labels on the CPU are checked there and then go to the images' device.
     """
     _require_cuda(images, "images")
-    report = _report(gpu.index_of(images.device))
-    report.raise_if_bad()
     images, form = _prepare(images, plan, output, layout)
     memory = _memory_for(form, images)
     mixed = memory.permute(0, 3, 1, 2) if form.channels_last else memory
@@ -205,6 +203,7 @@ def mix(
         return mixed, None
 
     labels = _labels_for(images, labels, form.batch, num_classes, targets)
+    report = _report(gpu.index_of(images.device))
     if targets == "pairs":
         pair = torch.empty((2, form.batch), dtype=torch.int64, device=images.device)
         soft = torch.empty(form.batch, dtype=torch.float32, device=images.device)
@@ -215,7 +214,7 @@ def mix(
         target, pair_address = soft, 0
     arguments = LabelArguments(
         _LABEL_KIND[labels.dtype], labels.data_ptr(), soft.data_ptr(), pair_address,
-        report.expecting(num_classes), num_classes, label_smoothing,
+        report.address, num_classes, label_smoothing,
     )  # fmt: skip
     _launch_images(images, memory, form, plan, arguments)
     return mixed, target
@@ -236,6 +235,18 @@ def check_labels(device: torch.device | str | int | None = None) -> None:
     """
     gpu.synchronize(device)
     _report(gpu.index_of(device)).raise_if_bad()
+
+
+def raise_reported() -> None:
+    """Raise the error of an earlier batch, on any GPU, as far as it is known without waiting.
+
+    Raises
+    ------
+    ValueError
+        A class id was out of range. It is named with its row and with the batch's `num_classes`.
+    """
+    for report in list(_reports.values()):
+        report.raise_if_bad()
 
 
 def warm_up(
@@ -276,28 +287,27 @@ def warm_up(
 
 
 class _Report:
-    """Pinned memory into which the kernel writes a bad label, as {row + 1, class id}."""
+    """Pinned memory into which the kernel writes a bad label."""
 
     def __init__(self) -> None:
         self._memory = gpu.pinned(torch.zeros(2, dtype=torch.int64))
-        self._row_and_id: NDArray[np.int64] = self._memory.numpy()
-        self._num_classes = 0
-
-    def expecting(self, num_classes: int) -> int:
-        """The address to report to."""
-        self._num_classes = num_classes
-        return self._memory.data_ptr()
+        self.address = self._memory.data_ptr()
+        self._label: NDArray[np.void] = self._memory.numpy().view(REPORT)
 
     def raise_if_bad(self) -> None:
-        if self._row_and_id[0]:
-            row, label = self._row_and_id.tolist()
-            self._row_and_id[0] = 0
-            raise bad_label(row - 1, label, self._num_classes)
+        row_and_one, num_classes, label = self._label[0].tolist()
+        if row_and_one:
+            self._label["row_and_one"] = 0
+            raise bad_label(row_and_one - 1, label, num_classes, earlier=True)
 
 
-@lru_cache
+_reports: dict[int, _Report] = {}
+
+
 def _report(device_index: int) -> _Report:
-    return _Report()
+    if device_index not in _reports:
+        _reports[device_index] = _Report()
+    return _reports[device_index]
 
 
 def _launch_images(
@@ -402,7 +412,7 @@ def _labels_for(
     """The labels on the images' device; those that come from the CPU are checked there."""
     if not isinstance(labels, torch.Tensor):
         raise TypeError(f"labels: expected a torch tensor, got {type(labels).__name__}")
-    require_no_grad(labels, "labels")
+    labels = as_dense(labels, "labels")
     ids = _label_form(labels, batch_size, num_classes).ids
     if targets == "pairs" and not ids:
         raise no_pairs(tuple(labels.shape))
@@ -431,7 +441,7 @@ def _require_cuda(tensor: Any, name: str) -> None:
     if not isinstance(tensor, torch.Tensor) or tensor.device.type != gpu.DEVICE_TYPE:
         got = f"{tensor.device}" if isinstance(tensor, torch.Tensor) else type(tensor).__name__
         raise TypeError(f"{name}: expected a torch tensor on a GPU, got {got}")
-    require_no_grad(tensor, name)
+    as_dense(tensor, name)
 
 
 def _describe(tensor: torch.Tensor) -> str:

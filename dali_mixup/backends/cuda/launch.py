@@ -22,6 +22,7 @@ PLAN_CAPACITY = 2041
 
 NO_LABELS, INT32_IDS, INT64_IDS, DENSE_ROWS = range(4)
 
+REPORT = np.dtype([("row_and_one", "<i4"), ("num_classes", "<i4"), ("label", "<i8")])
 SAMPLE = np.dtype([("partner", "<i4"), ("lam", "<f4"), ("box", "<u2", 4)])
 _BATCH = struct.Struct("<6Q4i2f4f4f")
 COMPILE_OPTIONS = (f"-DMIXUP_BATCH_BYTES={_BATCH.size}",)

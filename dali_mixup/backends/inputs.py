@@ -1,0 +1,91 @@
+"""Images as they are passed: which backend takes them, and in which form."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dali_mixup.output import guess_layout
+
+BACKENDS = ("auto", "numpy", "cupy")
+LAYOUTS = ("HWC", "CHW", "HW")
+
+_DEVICES = {"auto": ("'cpu'", "'cuda'"), "numpy": ("'cpu'",), "cupy": ("'cuda'",)}
+
+
+class Images(NamedTuple):
+    """A batch of images that a backend takes.
+
+    Attributes
+    ----------
+    pixels : torch tensor or numpy array, shape (B, C, H, W) or (B, H, W, C)
+    layout : {"CHW", "HWC"}
+        Of `pixels`.
+    backend : module
+        Its ``mix`` takes `pixels`.
+    without_channels : bool
+        The images were passed with shape (B, H, W).
+    """
+
+    pixels: Any
+    layout: str
+    backend: Any
+    without_channels: bool
+
+    @property
+    def batch_size(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        shape = tuple(self.pixels.shape)
+        return shape[2:4] if self.layout == "CHW" else shape[1:3]
+
+
+def as_images(images: Any, backend: str, layout: str | None) -> Images:
+    """Find the backend and the layout of a batch; float64 becomes float32.
+
+    Raises
+    ------
+    TypeError
+        `images` is no numpy array and no dense torch tensor, or is on another device than `backend`
+        takes.
+    ValueError
+        The shape is not that of a batch of images, or `layout` is None and does not follow from it.
+    """
+    torch = sys.modules.get("torch")
+    if isinstance(images, np.ndarray):
+        device, module = "cpu", "reference"
+        if images.dtype == np.float64:
+            images = images.astype(np.float32)
+    elif torch is not None and isinstance(images, torch.Tensor):
+        device = images.device.type
+        module = {"cpu": "torch_cpu", "cuda": "cuda.backend"}.get(device, "")
+        images = import_module("dali_mixup.backends.tensors").as_dense(images, "images")
+        if images.dtype == torch.float64:
+            images = images.float()
+    else:
+        raise TypeError(
+            f"images: expected a numpy array or a torch tensor, got {type(images).__name__}; "
+            "a batch of DALI's dynamic mode becomes one by .torch()"
+        )
+    wanted = {"auto": device, "numpy": "cpu", "cupy": "cuda"}[backend]
+    if not module or wanted != device:
+        raise TypeError(
+            f"images: expected on {' or '.join(_DEVICES[backend])} for backend={backend!r}, "
+            f"got on {device!r}"
+        )
+    without_channels = layout == "HW"
+    if without_channels:
+        if images.ndim != 3:
+            raise ValueError(
+                f"images: expected shape (B, H, W) for layout='HW', got {tuple(images.shape)}"
+            )
+        images, layout = images[:, None], "CHW"
+    layout = layout or guess_layout(tuple(images.shape))
+    engine = import_module(f"dali_mixup.backends.{module}")
+    return Images(images, layout, engine, without_channels)
