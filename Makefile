@@ -48,7 +48,7 @@ lint: .venv/ready
 	$(PYTHON) -m venv .venv
 	$(FULL)/pip install --quiet --disable-pip-version-check -c .ci/cpu-constraints.txt \
 		--editable '.[cpu,cli,demo,study,test,docs]' cupy-cuda12x nvidia-cuda-nvrtc-cu12 \
-		nvidia-cuda-runtime-cu12 nvidia-cuda-nvdisasm lightning torchdata accelerate
+		nvidia-cuda-runtime-cu12 nvidia-cuda-nvdisasm lightning torchdata accelerate transformers
 	touch $@
 
 # --no-deps: they ask for a torch that brings gigabytes of CUDA along, and to mix need nothing more.
