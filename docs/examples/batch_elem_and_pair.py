@@ -2,7 +2,7 @@
 One ``lam`` per batch, per sample or per pair
 =============================================
 
-``mode`` says how many draws a batch gets. All modes use the same permutation of partners.
+``mode`` sets how many values of ``lam`` are drawn for a batch.
 """
 
 # %%

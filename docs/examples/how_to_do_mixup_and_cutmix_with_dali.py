@@ -5,7 +5,8 @@ How to do mixup and CutMix with DALI
 `NVIDIA DALI <https://docs.nvidia.com/deeplearning/dali/>`_ decodes and augments images, on the GPU
 or on the CPU, but it has no mixup operator. ``dali-mixup`` mixes the batches that a DALI pipeline
 delivers and returns soft labels that match the pixels. This page goes from a folder of images to a
-training loop. It runs on a CPU; on a GPU, remove ``device="cpu"``.
+training loop. It runs on a CPU. On a GPU, use ``device="gpu"`` in both pipelines and move the model
+to the GPU.
 """
 
 # %%
@@ -77,7 +78,7 @@ for key, tensor in batch.items():
 # --------------------
 #
 # With ``mode="batch"``, the default, all images of a batch share one ``lam``. With ``mode="elem"``
-# each sample draws its own. It costs nothing extra, and the loss varies less between batches.
+# each sample draws its own. It is not slower.
 
 loader = MixupClassificationIterator(
     pipeline(), reader_name="Reader", mixup=Mixup(num_classes=8, alpha=1.0, mode="elem")
@@ -182,7 +183,7 @@ for epoch in range(5):
 # What to watch for
 # -----------------
 #
-# * Labels are float rows. Remove ``.squeeze().long()`` behind the loader.
+# * Labels are float rows. Remove ``.squeeze().long()`` after the loader.
 # * Use label smoothing in ``Mixup`` or in the loss, not in both.
 # * Create the ``Mixup`` and the loader once, before the loop over epochs.
 # * Start with ``alpha=0.2``. Above 0.5, together with label smoothing and strong augmentation,

@@ -1,9 +1,9 @@
 """
-What soft labels say
-====================
+Soft labels in special cases
+============================
 
-A soft label says what the pixels show: the weight of a class is the share of the image that comes
-from it. This page draws the cases that other libraries get wrong.
+The weight of a class in a soft label is the fraction of the image that comes from it. This page
+shows clipped boxes, pairs of one class, and a ``lam`` of 1.
 """
 
 # %%
