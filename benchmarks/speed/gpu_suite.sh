@@ -28,7 +28,8 @@ stage() { # title, seconds at most, command
 # Warnings of other versions of the libraries are shown and are no failures here.
 stage "tests" 150 env DALI_MIXUP_TEST_BACKENDS=numpy,torch,cupy \
   python3 -m pytest -q -W default -p no:cacheprovider -m "" -k "not [host" \
-  tests/backends/test_blend.py tests/backends/test_soft_labels.py tests/backends/test_cuda.py
+  tests/backends/test_blend.py tests/backends/test_soft_labels.py tests/backends/test_mix.py \
+  tests/backends/test_cuda.py
 
 # Every tensor an allocation of its own, so that what lies beside it is nobody's.
 for tool in memcheck racecheck initcheck; do

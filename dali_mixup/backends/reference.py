@@ -121,7 +121,7 @@ def soft_labels(
     label_smoothing : float in [0, 1)
         s: a label y in {0, 1} becomes ``(1 - s) * y + s / num_classes``.
     out : float32 array, shape (B, num_classes), optional
-        The array to write to and return.
+        The array to write to and return. It shares no memory with `labels`.
 
     Returns
     -------
@@ -142,6 +142,8 @@ def soft_labels(
         out = np.empty(shape, np.float32)
     elif out.shape != shape or out.dtype != np.float32:
         raise ValueError(f"out: expected float32 {shape}, got {out.dtype} {out.shape}")
+    elif np.may_share_memory(out, labels):
+        raise ValueError("out: expected memory of its own, got memory that the labels share")
 
     keep, off = smoothing(label_smoothing, form.num_classes)
     lam, rest = plan.lam, np.float32(1) - plan.lam

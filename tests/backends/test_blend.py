@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from support.batches import mixed_plan, pixels
-from support.formula import assert_same_bits, formula, to_bfloat16
+from support.formula import assert_same_bits, formula, to_bfloat16, to_float32
 
 from dali_mixup import MixPlan, OutputFormat
 from dali_mixup.backends import reference
@@ -215,6 +215,23 @@ def test_an_out_that_shares_the_images_memory_is_refused(backend):
 
     with pytest.raises(ValueError, match="out: expected memory of its own"):
         backend.blend(images, unmixed(2), layout="CHW", out=images)
+
+
+def test_an_out_that_overlaps_the_images_in_part_is_refused(backend):
+    memory = np.zeros(3 * 48, np.uint8)
+    images, out = memory[:96].reshape(2, 3, 4, 4), memory[48:].reshape(2, 3, 4, 4)
+
+    with pytest.raises(ValueError, match="out: expected memory of its own"):
+        backend.blend(images, unmixed(2), layout="CHW", out=out)
+
+
+@pytest.mark.parametrize("payload", [0x7FC00000, 0x7F800001, 0x7FFFFFFF, 0xFFFFFFFF])
+def test_every_nan_is_a_nan_in_bfloat16(backend, payload):
+    images = np.full((1, 1, 2, 2), payload, np.uint32).view(np.float32)
+
+    mixed = backend.blend(images, unmixed(1), OutputFormat(dtype="bfloat16"), layout="CHW")
+
+    assert np.isnan(to_float32(mixed)).all()
 
 
 def test_a_box_outside_the_images_is_refused(backend):

@@ -283,6 +283,15 @@ def test_no_batch_is_lost_where_warnings_are_errors(photo_folder):
     assert len(list(loader)) in (0, 4)  # DALI ends the epoch first where it was not reset
 
 
+def test_the_largest_label_of_all_batches_counts():
+    seen = LabelsSeen()
+
+    for labels in ([3, 9], [2, 1]):
+        seen.add(np.array(labels))
+
+    assert (seen.count, seen.largest) == (4, 9)
+
+
 @pytest.mark.parametrize("labels", [None, [0, 1, 2, 3]])
 def test_labels_that_tell_nothing_are_passed_over(labels):
     seen = LabelsSeen()

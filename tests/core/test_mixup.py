@@ -148,6 +148,29 @@ def test_pairs_are_both_class_ids_and_the_share_of_the_first():
     assert lam.tolist() == plan.lam.tolist()
 
 
+def test_the_share_that_is_handed_out_is_not_the_plans_own():
+    mixup = Mixup(num_classes=6, targets="pairs")
+    plan = mixup.plan(6)
+    before = plan.lam.copy()
+
+    _, (_, _, lam) = mixup(IMAGES, LABELS, plan=plan)
+    lam[:] = 0.25
+
+    assert (plan.lam == before).all()
+
+
+def test_the_memory_of_tensors_that_nobody_holds_is_used_again(torch):
+    mixup = Mixup(num_classes=6)
+    images, labels = torch.from_numpy(IMAGES), torch.from_numpy(LABELS)
+    first = mixup(images, labels)
+    addresses = {tensor.data_ptr() for tensor in first}
+    del first
+
+    second = mixup(images, labels)
+
+    assert {tensor.data_ptr() for tensor in second} == addresses
+
+
 def test_dense_labels_have_no_pairs():
     with pytest.raises(TypeError, match="expected class ids for targets='pairs', got dense labels"):
         Mixup(num_classes=6, targets="pairs")(IMAGES, np.eye(6, dtype=np.float32))

@@ -59,6 +59,39 @@ def test_a_plan_refuses_what_a_kernel_could_trip_over(partner, lam, box, error, 
         MixPlan(partner, lam, box)
 
 
+def test_a_pickled_plan_keeps_its_box():
+    plan = MixPlan([1, 0], [0.5, 1.0], [[0, 2, 1, 3], [0, 0, 0, 0]])
+
+    again = pickle.loads(pickle.dumps(plan))
+
+    assert again.box.tolist() == plan.box.tolist()
+
+
+def test_a_plan_does_not_change_with_the_arrays_it_was_made_of():
+    partner, lam = np.array([1, 0], np.int32), np.array([0.5, 1.0], np.float32)
+    box = np.array([[0, 2, 1, 3], [0, 0, 0, 0]], np.int32)
+    plan = MixPlan(partner, lam, box)
+
+    partner[:], lam[:], box[:] = 0, 0, 9
+
+    assert plan.partner.tolist() == [1, 0]
+    assert plan.lam.tolist() == [0.5, 1.0]
+    assert plan.box.tolist() == [[0, 2, 1, 3], [0, 0, 0, 0]]
+    assert partner.flags.writeable
+
+
+def test_a_drawn_box_without_area_leaves_the_sample_as_it_is():
+    mixup = Mixup(num_classes=2, alpha=0, cutmix_alpha=0.2, mode="elem")
+
+    plans = [mixup.plan(256, (3, 3), step=step) for step in range(8)]
+
+    lam, box = (np.concatenate([getattr(plan, name) for plan in plans]) for name in ("lam", "box"))
+    empty = (box[:, 0] == box[:, 1]) | (box[:, 2] == box[:, 3])
+    assert empty.any()
+    assert (lam[empty] == 1).all()
+    assert (lam[~empty] < 1).all()
+
+
 def test_an_empty_plan_is_a_plan():
     assert len(MixPlan([], [])) == 0
     assert len(unmixed(0)) == 0

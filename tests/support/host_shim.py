@@ -20,7 +20,7 @@ from support.specializations import DTYPES, specializations
 
 from dali_mixup.backends.cuda import backend as cuda_backend
 from dali_mixup.backends.cuda import device
-from dali_mixup.backends.cuda.launch import COMPILE_OPTIONS, Launch
+from dali_mixup.backends.cuda.launch import COMPILE_OPTIONS, PLAN_CAPACITY, Launch
 from dali_mixup.backends.cuda.source import read_kernel
 
 HERE = Path(__file__).parent / "host"
@@ -94,8 +94,11 @@ def _build(source: str, parts: dict[str, list[str]]) -> Path:
 def run(launch: Launch, parameters: tuple[Any, ...], device: torch.device) -> None:
     """`device.run` on the CPU; every plan goes by pointer, to compile half the kernels."""
     batch, plan = parameters
-    kernel = re.sub(r"PlanByValue<\d+>", "PlanByPointer", launch.kernel)
-    if kernel != launch.kernel:
+    by_value = re.search(r"PlanByValue<(\d+)>", launch.kernel)
+    kernel = launch.kernel
+    if by_value:
+        assert int(by_value[1]) <= PLAN_CAPACITY, "a launch does not take as many parameters"
+        kernel = kernel.replace(by_value[0], "PlanByPointer")
         plan = np.array([plan.ctypes.data], np.uint64)
     all_kernels().run(kernel, launch.grid, bytes(batch), plan)
 

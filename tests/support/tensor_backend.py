@@ -13,7 +13,7 @@ from dali_mixup.output import BFLOAT16
 
 
 class TensorBackend:
-    """`blend` and `soft_labels` on tensors of this device."""
+    """`blend`, `soft_labels` and `mix` on tensors of this device."""
 
     def __init__(self, device: str) -> None:
         self.device = device
@@ -30,6 +30,19 @@ class TensorBackend:
         )
         cuda_backend.check_labels(self.device)
         return self._array(soft, out)
+
+    def mix(self, images, labels, plan, output, **settings):
+        mixed, targets = cuda_backend.mix(
+            self._tensor(images),
+            None if labels is None else self._tensor(labels),
+            plan,
+            output,
+            **settings,
+        )
+        cuda_backend.check_labels(self.device)
+        if isinstance(targets, tuple):
+            return self._array(mixed, None), tuple(self._array(part, None) for part in targets)
+        return self._array(mixed, None), None if targets is None else self._array(targets, None)
 
     def _tensor(self, array: Any) -> torch.Tensor:
         array = np.asarray(array)
