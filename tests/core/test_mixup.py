@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import importlib
 import multiprocessing
 import pickle
 
@@ -10,6 +11,7 @@ import pytest
 
 from dali_mixup import MixPlan, Mixup, OutputFormat
 from dali_mixup.backends import reference
+from dali_mixup.backends.memory import Recycler
 from dali_mixup.plan import unmixed
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 8, 9, 3), dtype=np.uint8)
@@ -159,16 +161,21 @@ def test_the_share_that_is_handed_out_is_not_the_plans_own():
     assert (plan.lam == before).all()
 
 
-def test_the_memory_of_tensors_that_nobody_holds_is_used_again(torch):
-    mixup = Mixup(num_classes=6)
-    images, labels = torch.from_numpy(IMAGES), torch.from_numpy(LABELS)
-    first = mixup(images, labels)
-    addresses = {tensor.data_ptr() for tensor in first}
-    del first
+def test_all_memory_of_tensors_comes_from_the_recycler(torch, monkeypatch):
+    torch_cpu = importlib.import_module("dali_mixup.backends.torch_cpu")
+    taken = []
 
-    second = mixup(images, labels)
+    class Counting(Recycler):
+        def empty(self, shape, dtype):
+            array = super().empty(shape, dtype)
+            taken.append(array.ctypes.data)
+            return array
 
-    assert {tensor.data_ptr() for tensor in second} == addresses
+    monkeypatch.setattr(torch_cpu, "_memory", Counting())
+
+    tensors = Mixup(num_classes=6)(torch.from_numpy(IMAGES), torch.from_numpy(LABELS))
+
+    assert [tensor.data_ptr() for tensor in tensors] == taken
 
 
 def test_dense_labels_have_no_pairs():

@@ -284,6 +284,8 @@ def test_a_state_of_another_number_of_pipelines_is_refused(photo_folder):
 
     with pytest.raises(RuntimeError, match="the checkpoints of 2 DALI pipelines, got 1"):
         make_loader(photo_folder, 2).load_state_dict(one.state_dict())
+    with pytest.raises(RuntimeError, match="the checkpoints of 1 DALI pipelines, got 2"):
+        one.load_state_dict(make_loader(photo_folder, 2).state_dict())
 
 
 @pytest.mark.parametrize("last_batch", ["FILL", "PARTIAL", "DROP"])
