@@ -43,17 +43,18 @@ lint: .venv/ready
 	$(FULL)/mypy
 	$(FULL)/lint-imports
 
-# Everything that works without a GPU.
+# Everything that works without a GPU. timm and torchvision come without their dependencies, which ask
+# for a torch that brings gigabytes of CUDA along; mixing needs none of them.
 .venv/ready: pyproject.toml .ci/cpu-constraints.txt
 	$(PYTHON) -m venv .venv
 	$(FULL)/pip install --quiet --disable-pip-version-check -c .ci/cpu-constraints.txt \
 		--editable '.[cpu,cli,demo,study,test,docs]' cupy-cuda12x nvidia-cuda-nvrtc-cu12 \
 		nvidia-cuda-runtime-cu12 nvidia-cuda-nvdisasm lightning torchdata accelerate transformers
+	$(FULL)/pip install --quiet --disable-pip-version-check --no-deps timm torchvision
 	touch $@
 
-# --no-deps: they ask for a torch that brings gigabytes of CUDA along, and to mix need nothing more.
 .venv/bench-ready: .venv/ready
-	$(FULL)/pip install --quiet --disable-pip-version-check --no-deps timm torchvision kornia kornia_rs
+	$(FULL)/pip install --quiet --disable-pip-version-check --no-deps kornia kornia_rs
 	touch $@
 
 # What the reference needs and no more: its tests run in anybody's CI.
