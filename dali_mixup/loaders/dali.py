@@ -22,6 +22,7 @@ from dali_mixup.mixup import Mixup
 from dali_mixup.state import differences, read_position
 
 STATE_KEY = "dali_mixup"
+STATE_MARK = b"\ndali_mixup:"
 
 
 class _MixesWhatIsDelivered:
@@ -136,16 +137,14 @@ class _MixesWhatIsDelivered:
             raise ValueError("mixup: expected a Mixup to have a state, got None; use checkpoints()")
         return self.mixer
 
-    def _save_state(self) -> str:
+    def _save_state(self) -> str | bytes:
         """DALI's iterator data with our state beside it, which DALI's own iterator ignores."""
-        data: str = super()._save_state()  # type: ignore[misc]
-        if self.mixer is None:
-            return data
-        return json.dumps({**json.loads(data), STATE_KEY: self.mixer.state_dict()})
+        data: str | bytes = super()._save_state()  # type: ignore[misc]
+        return data if self.mixer is None else _with_state(data, self.mixer.state_dict())
 
-    def _restore_state(self, iterator_data: str) -> None:
+    def _restore_state(self, iterator_data: str | bytes) -> None:
         super()._restore_state(iterator_data)  # type: ignore[misc]
-        saved = json.loads(iterator_data).get(STATE_KEY) if iterator_data else None
+        saved = _state_in(iterator_data)
         if self.mixer is None or saved is None:
             return
         self.mixer.load_state_dict(saved, strict=False)
@@ -156,6 +155,24 @@ class _MixesWhatIsDelivered:
                 MixupWarning,
                 stacklevel=2,
             )
+
+
+def _with_state(data: str | bytes, state: dict[str, Any]) -> str | bytes:
+    """DALI's iterator data with our state beside it.
+
+    From 2.0 on DALI's data are JSON. Before, they are a pickle, whose reader ignores what follows.
+    """
+    if isinstance(data, bytes):
+        return data + STATE_MARK + json.dumps(state).encode()
+    return json.dumps({**json.loads(data), STATE_KEY: state})
+
+
+def _state_in(data: str | bytes) -> Any:
+    """Our state in DALI's iterator data; None where there is none."""
+    if data[:1] in ("{", b"{"):
+        return json.loads(data).get(STATE_KEY)
+    _, mark, state = (data or b"").rpartition(STATE_MARK)  # type: ignore[arg-type]
+    return json.loads(state) if mark else None
 
 
 class MixupGenericIterator(_MixesWhatIsDelivered, DALIGenericIterator):  # type: ignore[misc]

@@ -6,8 +6,8 @@ from support.requirements import require
 
 torch = require("torch")
 tn = require("torchdata.nodes", backend="dali")
-ndd = require("nvidia.dali.experimental.dynamic", backend="dali")
-dali_nodes = require("nvidia.dali.experimental.dynamic.pytorch.nodes", backend="dali")
+ndd = require("nvidia.dali.experimental.dynamic", backend="dynamic")
+dali_nodes = require("nvidia.dali.experimental.dynamic.pytorch.nodes", backend="dynamic")
 
 from dali_mixup import Mixup, OutputFormat  # noqa: E402
 from dali_mixup.loaders.nodes import MixupNode  # noqa: E402
