@@ -1,7 +1,7 @@
 """Other libraries' signatures, beside their real code where it is installed."""
 
-import sys
-import types
+import pickle
+from collections import OrderedDict, namedtuple
 from unittest import mock
 
 import numpy as np
@@ -10,7 +10,9 @@ from support.requirements import require
 
 torch = require("torch")
 
-from dali_mixup import MixPlan  # noqa: E402
+from torch.utils.data import DataLoader, default_collate  # noqa: E402
+
+from dali_mixup import Mixup  # noqa: E402
 from dali_mixup.advice import UnderfittingWarning  # noqa: E402
 from dali_mixup.compat import (  # noqa: E402
     MixUpWrapper,
@@ -20,26 +22,59 @@ from dali_mixup.compat import (  # noqa: E402
 )
 
 ROUNDING = {"rtol": 2**-22, "atol": 2**-22}
+TORCHVISION = pytest.mark.parametrize("make", [TorchvisionCutMix, TorchvisionMixUp])
 
 
-def batch(size=8):
+def batch(size=8, dtype=torch.float32):
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(size, 3, 16, 24, generator=generator)
+    if dtype == torch.uint8:
+        images = (images * 256).to(torch.uint8)
     return images, torch.arange(size) % 5
+
+
+def one_hot(labels, num_classes=5):
+    return torch.nn.functional.one_hot(labels, num_classes).float()
+
+
+def sides(plan):
+    y0, y1, x0, x1 = plan.box.T
+    return y1 - y0, x1 - x0
+
+
+def cut_share(plan):
+    height, width = sides(plan)
+    return height * width / (16 * 24)
 
 
 @pytest.fixture
 def v2():
-    """torchvision, which beside a CPU build of torch has to load without compiled operators."""
-    if torch.version.cuda is None:
-        name = "torchvision._meta_registrations"
-        sys.modules.setdefault(name, types.ModuleType(name))
+    require("dali_mixup.cli.peers", "torch")  # torchvision then loads beside a CPU build of torch
     return require("torchvision.transforms.v2", "torchvision")
+
+
+@pytest.fixture
+def tv_tensors(v2):
+    return require("torchvision.tv_tensors", "torchvision")
 
 
 @pytest.fixture
 def timm(v2):
     return require("timm.data.mixup", "timm")
+
+
+@pytest.fixture
+def plans(monkeypatch):
+    """The plans that calls draw, in order."""
+    drawn = []
+    draw = Mixup.plan_for
+
+    def keep(*args, **position):
+        drawn.append(draw(*args, **position))
+        return drawn[-1]
+
+    monkeypatch.setattr(Mixup, "plan_for", keep)
+    return drawn
 
 
 def test_timm_has_its_own_defaults_and_what_they_are_known_for_is_said():
@@ -89,58 +124,6 @@ def test_timms_own_cutmix_gives_the_same_for_the_same_draw(timm):
     torch.testing.assert_close(targets, want_targets, **ROUNDING)
 
 
-def test_torchvisions_own_mixup_gives_the_same_for_the_same_draw(v2):
-    images, labels = batch()
-    ours = TorchvisionMixUp(alpha=1.0, num_classes=5)
-    lam = float(ours.mixup.plan(8).lam[0])
-    theirs = v2.MixUp(alpha=1.0, num_classes=5)
-    with mock.patch.object(
-        theirs, "make_params", return_value={"labels": labels, "batch_size": 8, "lam": lam}
-    ):
-        want_images, want_targets = theirs(images, labels)
-
-    mixed, targets = ours(images, labels)
-
-    torch.testing.assert_close(mixed, want_images, **ROUNDING)
-    torch.testing.assert_close(targets, want_targets, **ROUNDING)
-
-
-def test_torchvisions_own_cutmix_gives_the_same_for_the_same_draw(v2):
-    images, labels = batch()
-    ours = TorchvisionCutMix(alpha=1.0, num_classes=5)
-    plan = ours.mixup.plan(8, (16, 24))
-    y0, y1, x0, x1 = plan.box[0].tolist()
-    params = {
-        "labels": labels,
-        "batch_size": 8,
-        "box": (x0, y0, x1, y1),
-        "lam_adjusted": float(plan.lam[0]),
-    }
-    theirs = v2.CutMix(alpha=1.0, num_classes=5)
-    with mock.patch.object(theirs, "make_params", return_value=params):
-        want_images, want_targets = theirs(images, labels)
-
-    mixed, targets = ours(images, labels)
-
-    assert torch.equal(mixed, want_images)
-    torch.testing.assert_close(targets, want_targets, **ROUNDING)
-
-
-def test_nvidias_wrapper_mixes_one_hot_labels():
-    images, labels = batch()
-    one_hot = torch.nn.functional.one_hot(labels, 5).float()
-    loader = MixUpWrapper(0.2, [(images, one_hot)], num_classes=5)
-    plan: MixPlan = loader.mixer.mixup.plan(8)
-
-    ((mixed, targets),) = list(loader)
-
-    lam = torch.from_numpy(plan.lam.copy())[:, None]
-    partner = torch.from_numpy(plan.partner.astype(np.int64))
-    want = lam * one_hot + (1 - lam) * one_hot[partner]
-    torch.testing.assert_close(targets, want, **ROUNDING)
-    assert mixed.shape == images.shape
-
-
 def test_timms_switch_is_ours():
     mixup = TimmMixup(mixup_alpha=0.2, num_classes=5)
 
@@ -156,13 +139,403 @@ def test_timms_switch_is_ours():
     [
         (lambda: TimmMixup(cutmix_minmax=(0.2, 0.8)), r"cutmix_minmax: expected None, got \(0.2"),
         (lambda: TimmMixup(correct_lam=False), "correct_lam: expected True, got False"),
-        (lambda: TorchvisionMixUp(), "num_classes: expected an int, got None"),
-        (
-            lambda: TorchvisionCutMix(num_classes=5, labels_getter=None),
-            "labels_getter: expected 'default', got None",
-        ),
     ],
 )
 def test_what_cannot_be_honoured_raises(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+class Samples:
+    """uint8 images and class ids, as timm's datasets hand them out."""
+
+    def __len__(self):
+        return 32
+
+    def __getitem__(self, index):
+        return np.full((3, 8, 8), index, np.uint8), index % 2
+
+
+def first_shares(loader):
+    """A number of each batch that differs where lam does."""
+    return [float(targets[0, 0]) for _, targets in loader]
+
+
+def test_torchvisions_own_mixup_gives_the_same_for_the_same_draw(v2, plans):
+    images, labels = batch()
+    mixed, targets = TorchvisionMixUp(alpha=1.0, num_classes=5)(images, labels)
+    params = {"labels": labels, "batch_size": 8, "lam": float(plans[0].lam[0])}
+    theirs = v2.MixUp(alpha=1.0, num_classes=5)
+
+    with mock.patch.object(theirs, "make_params", return_value=params):
+        want_images, want_targets = theirs(images, labels)
+
+    torch.testing.assert_close(mixed, want_images, **ROUNDING)
+    torch.testing.assert_close(targets, want_targets, **ROUNDING)
+
+
+def test_torchvisions_own_cutmix_gives_the_same_for_the_same_draw(v2, plans):
+    images, labels = batch()
+    torch.manual_seed(0)
+    mixed, targets = TorchvisionCutMix(alpha=1.0, num_classes=5)(images, labels)
+    y0, y1, x0, x1 = plans[0].box[0].tolist()
+    share = {"box": (x0, y0, x1, y1), "lam_adjusted": float(plans[0].lam[0])}
+    theirs = v2.CutMix(alpha=1.0, num_classes=5)
+
+    with mock.patch.object(theirs, "make_params", return_value={"labels": labels, **share}):
+        theirs._check_image_or_video = mock.Mock()
+        want_images, want_targets = theirs(images, labels)
+
+    assert torch.equal(mixed, want_images)
+    torch.testing.assert_close(targets, want_targets, **ROUNDING)
+
+
+@pytest.mark.parametrize(
+    ("make", "setting"), [(TorchvisionMixUp, "alpha"), (TorchvisionCutMix, "cutmix_alpha")]
+)
+def test_torchvisions_alpha_is_handed_on(make, setting):
+    mixup = make(alpha=0.3, num_classes=5).mixup
+
+    assert {"alpha": mixup.alpha, "cutmix_alpha": mixup.cutmix_alpha} == {
+        "alpha": 0.0,
+        "cutmix_alpha": 0.0,
+        setting: 0.3,
+    }
+
+
+@TORCHVISION
+def test_torchvisions_default_alpha_is_1(v2, make):
+    assert make(num_classes=5).alpha == v2.MixUp(num_classes=5).alpha == 1.0
+
+
+class Photos:
+    """32 images with labels that all differ, so that a mixed label has two classes."""
+
+    def __init__(self, dense):
+        self.dense = dense
+
+    def __len__(self):
+        return 32
+
+    def __getitem__(self, index):
+        label = torch.tensor(index)
+        return torch.rand(3, 100, 100), one_hot(label, 100).long() if self.dense else label
+
+
+DENSE = pytest.mark.parametrize("dense", [False, True], ids=["class ids", "one-hot"])
+
+
+def require_mixed(images, targets):
+    assert images.shape == (32, 3, 100, 100)
+    assert targets.shape == (32, 100)
+    torch.testing.assert_close(targets.sum(1), torch.ones(32))
+    assert torch.equal((targets != 0).sum(1), torch.full((32,), 2))
+
+
+@TORCHVISION
+@DENSE
+def test_two_arguments_are_images_and_labels(make, dense):
+    torch.manual_seed(1)
+    mixup = make(num_classes=None if dense else 100)
+    images, labels = next(iter(DataLoader(Photos(dense), 32)))
+
+    mixed, targets = mixup(images, labels)
+
+    require_mixed(mixed, targets)
+
+
+@TORCHVISION
+@DENSE
+def test_a_loaders_list_comes_back_as_a_list(make, dense):
+    torch.manual_seed(1)
+    mixup = make(num_classes=None if dense else 100)
+
+    mixed = mixup(next(iter(DataLoader(Photos(dense), 32))))
+
+    assert isinstance(mixed, list)
+    require_mixed(*mixed)
+
+
+@TORCHVISION
+@DENSE
+@pytest.mark.parametrize("unpacked", [False, True], ids=["packed", "unpacked"])
+def test_it_mixes_behind_the_collate_function(make, dense, unpacked):
+    torch.manual_seed(1)
+    mixup = make(num_classes=None if dense else 100)
+
+    def collate(samples):
+        return mixup(*default_collate(samples)) if unpacked else mixup(default_collate(samples))
+
+    mixed = next(iter(DataLoader(Photos(dense), 32, collate_fn=collate)))
+
+    require_mixed(*mixed)
+
+
+Pair = namedtuple("Pair", ["images", "labels"])
+
+
+@TORCHVISION
+@pytest.mark.parametrize(
+    "pack",
+    [
+        lambda x, y: (x, y),
+        lambda x, y: [x, y],
+        Pair,
+        lambda x, y: {"image": x, "labels": y},
+        lambda x, y: OrderedDict(labels=y, image=x),
+        lambda x, y: {"label_names": None, "image": [x], "LABELS": y},
+        lambda x, y: (x, {"boxes": 3, "my_Label": y}),
+        lambda x, y: [{"x": (x,)}, y, "path"],
+    ],
+    ids=["tuple", "list", "namedtuple", "dict", "labels first", "nested", "dict second", "three"],
+)
+def test_a_sample_comes_back_in_its_containers(make, pack):
+    images, labels = batch()
+    mixup = make(num_classes=5)
+    torch.manual_seed(0)
+    want_images, want_targets = mixup(images, labels)
+    torch.manual_seed(0)
+
+    mixed = mixup(pack(images, labels))
+
+    want = pack(want_images, want_targets)
+    assert type(mixed) is type(want)
+    assert repr(mixed) == repr(want)
+
+
+@TORCHVISION
+def test_other_items_are_passed_through_untouched(make):
+    images, labels = batch()
+    other, array, marker = torch.rand(8, 4), np.zeros(3), object()
+
+    _, _, *rest = make(num_classes=5)([images, labels, other, array, marker])
+
+    assert rest[0] is other
+    assert rest[1] is array
+    assert rest[2] is marker
+
+
+@TORCHVISION
+def test_torchvisions_image_tensors_are_mixed_alike_and_keep_their_type(make, tv_tensors):
+    images, labels = batch()
+    mixup = make(num_classes=5)
+    torch.manual_seed(0)
+    want, _ = mixup(images, labels)
+    sample = {"a": tv_tensors.Image(images), "b": tv_tensors.Image(images), "labels": labels}
+    torch.manual_seed(0)
+
+    first, second, _ = mixup(sample).values()
+
+    assert type(first) is type(second) is tv_tensors.Image
+    assert torch.equal(first, want)
+    assert torch.equal(second, want)
+
+
+@TORCHVISION
+def test_beside_torchvisions_image_tensors_others_are_passed_through(make, tv_tensors):
+    images, labels = batch()
+    sample = {"plain": images, "image": tv_tensors.Image(images), "labels": labels}
+
+    mixed = make(num_classes=5, mode="elem")(sample)
+
+    assert mixed["plain"] is images
+    assert not torch.equal(mixed["image"], images)
+
+
+@TORCHVISION
+def test_a_labels_getter_finds_the_labels(make):
+    images, labels = batch()
+    mixup = make(num_classes=5, labels_getter=lambda sample: sample[0]["y"])
+
+    mixed = mixup([{"y": labels}, images])
+
+    assert mixed[0]["y"].shape == (8, 5)
+    assert mixed[1].shape == images.shape
+
+
+@TORCHVISION
+def test_torchs_seed_repeats_a_draw(make, plans):
+    mixup = make(num_classes=5)
+    torch.manual_seed(7)
+    mixup(*batch())
+    torch.manual_seed(7)
+
+    mixup(*batch())
+
+    assert np.array_equal(plans[0].lam, plans[1].lam)
+
+
+@TORCHVISION
+def test_a_draw_differs_from_the_one_before_and_from_another_seeds(make, plans):
+    mixup = make(num_classes=5, mode="elem")
+    torch.manual_seed(7)
+    mixup(*batch())
+    mixup(*batch())
+    torch.manual_seed(8)
+
+    mixup(*batch())
+
+    assert len({plan.lam.tobytes() for plan in plans}) == 3
+
+
+def collate_as_torchvision(samples):
+    return MIXUP_OF_TORCHVISION(*default_collate(samples))
+
+
+MIXUP_OF_TORCHVISION = TorchvisionMixUp(num_classes=2)
+
+
+def test_no_torchvision_draw_comes_twice_in_workers_and_epochs():
+    torch.manual_seed(0)
+    loader = DataLoader(Samples(), 4, num_workers=2, collate_fn=collate_as_torchvision)
+
+    shares = first_shares(loader) + first_shares(loader)
+
+    assert len(set(shares)) == len(shares) == 16
+
+
+@TORCHVISION
+def test_it_is_a_module_of_a_sequence_and_can_be_pickled(make):
+    module = torch.nn.Sequential(make(num_classes=5))
+
+    copy = pickle.loads(pickle.dumps(module))
+
+    mixed, targets = copy(batch())
+    assert mixed.shape == (8, 3, 16, 24)
+    assert targets.shape == (8, 5)
+
+
+@TORCHVISION
+def test_its_repr_shows_alpha_and_num_classes(make):
+    assert repr(make(alpha=0.5, num_classes=5)) == f"{make.__name__}(alpha=0.5, num_classes=5)"
+
+
+def unsupported(tv_tensors):
+    image = require("PIL.Image", "torchvision").new("RGB", (12, 12))
+    return {
+        "PIL": image,
+        "mask": tv_tensors.Mask(torch.rand(12, 12)),
+        "boxes": tv_tensors.BoundingBoxes(torch.rand(2, 4), format="XYXY", canvas_size=(12, 12)),
+        "keypoints": tv_tensors.KeyPoints(torch.rand(2, 2), canvas_size=(12, 12)),
+        "video": tv_tensors.Video(torch.rand(8, 2, 3, 12, 12)),
+    }
+
+
+@TORCHVISION
+@pytest.mark.parametrize("kind", ["PIL", "mask", "boxes", "keypoints", "video"])
+def test_what_torchvision_cannot_mix_raises(make, tv_tensors, kind):
+    with pytest.raises(ValueError, match=r"does not support PIL images, .* expected .* got \w+;"):
+        make(num_classes=5)(unsupported(tv_tensors)[kind], torch.arange(8))
+
+
+IMAGES, LABELS = batch()
+
+
+@TORCHVISION
+@pytest.mark.parametrize(
+    ("settings", "sample", "words", "got"),
+    [
+        ({}, ({"x": IMAGES, "n": 3},), "Could not infer where the labels are", r"\['x', 'n'\]"),
+        ({}, (IMAGES,), "labels should be index based", r"tensor of shape \(8, 3, 16, 24\)"),
+        ({}, (IMAGES, torch.zeros(2, 3, 4)), "but got a tensor of shape", r"\(2, 3, 4\)"),
+        ({}, (IMAGES, "text"), "When using the default labels_getter", "expected .* got str"),
+        ({}, (IMAGES, {"labels": [1]}), "The labels must be a tensor", "'default', got list"),
+        ({"labels_getter": None}, (IMAGES, LABELS), "must be a tensor", "=None, got NoneType"),
+        ({}, (IMAGES[None, None], LABELS), "Expected a batched input with 4 dims", "got 6 in"),
+        (
+            {},
+            (IMAGES, torch.arange(9) % 5),
+            "does not match the batch size of the labels",
+            "expected 9, got 8",
+        ),
+        ({}, (IMAGES, torch.zeros(8, 6)), "When passing 2D labels", "expected 5 .* got 6; "),
+        ({"num_classes": None}, (IMAGES, LABELS), "num_classes must be passed", "got None"),
+    ],
+)
+def test_an_input_that_torchvision_refuses_is_refused_in_the_same_words(
+    v2, make, settings, sample, words, got
+):
+    settings = {"num_classes": 5, **settings}
+    theirs = {TorchvisionMixUp: v2.MixUp, TorchvisionCutMix: v2.CutMix}[make](**settings)
+
+    with pytest.raises(ValueError, match=words):
+        theirs(*sample)
+
+    with pytest.raises(ValueError, match=f"{words}.*{got}"):
+        make(**settings)(*sample)
+
+
+@TORCHVISION
+@pytest.mark.parametrize(
+    ("settings", "sample", "message"),
+    [
+        ({}, ([IMAGES],), "When using the default labels_getter, expected .* got NoneType"),
+        ({}, ("path", LABELS), r"images: expected a tensor \(B, C, H, W\) .* got \['str', 'Tensor"),
+        (
+            {"labels_getter": lambda _: LABELS.clone()},
+            (IMAGES, LABELS),
+            "labels_getter: expected a tensor of the sample, got another one",
+        ),
+    ],
+)
+def test_an_input_that_torchvision_stumbles_over_is_refused(make, settings, sample, message):
+    with pytest.raises(ValueError, match=message):
+        make(num_classes=5, **settings)(*sample)
+
+
+def test_cutmix_refuses_images_of_different_sizes(tv_tensors):
+    images = [tv_tensors.Image(torch.rand(8, 3, 16, side)) for side in (24, 32)]
+
+    with pytest.raises(ValueError, match=r"one height and width .* got \[\(16, 24\), \(16, 32\)\]"):
+        TorchvisionCutMix(num_classes=5)(images, LABELS)
+
+
+@TORCHVISION
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"labels_getter": 12}, "labels_getter: expected 'default', a callable or None, got 12"),
+        ({"alpha": 0.0}, r"alpha: expected a value in \(0, inf\), got 0\.0"),
+    ],
+)
+def test_a_setting_that_torchvision_refuses_is_refused(make, settings, message):
+    with pytest.raises(ValueError, match=message):
+        make(num_classes=5, **settings)
+
+
+@pytest.mark.parametrize("num_classes", [None, 5])
+def test_nvidias_wrapper_mixes_one_hot_labels(plans, num_classes):
+    images, labels = batch()
+    loader = MixUpWrapper(0.2, [(images, one_hot(labels))], num_classes)
+
+    ((mixed, targets),) = list(loader)
+
+    (plan,) = plans
+    lam = torch.from_numpy(plan.lam.copy())[:, None]
+    partner = torch.from_numpy(plan.partner.astype(np.int64))
+    want = lam * one_hot(labels) + (1 - lam) * one_hot(labels)[partner]
+    torch.testing.assert_close(targets, want, **ROUNDING)
+    assert mixed.shape == images.shape
+
+
+@pytest.mark.parametrize("num_classes", [None, 5])
+def test_nvidias_attributes_are_those_that_were_passed(num_classes):
+    batches = [batch()]
+
+    loader = MixUpWrapper(0.3, batches, num_classes)
+
+    assert loader.alpha == 0.3
+    assert loader.dataloader is batches
+
+
+def test_nvidias_wrapper_takes_class_ids_with_their_number():
+    ((_, targets),) = list(MixUpWrapper(0.2, [batch()], 7))
+
+    assert targets.shape == (8, 7)
+
+
+def test_nvidias_wrapper_refuses_class_ids_without_their_number():
+    loader = MixUpWrapper(0.2, [batch()])
+
+    with pytest.raises(ValueError, match="num_classes"):
+        next(iter(loader))
