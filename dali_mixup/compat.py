@@ -9,44 +9,172 @@ written to, and an odd batch size is accepted. What cannot be honoured raises an
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils.data import get_worker_info
 
 from dali_mixup.checks import require_real
 from dali_mixup.loaders.wrapper import MixupLoader
-from dali_mixup.mixup import Mixup
+from dali_mixup.mixup import Mixup, _global_rank
+from dali_mixup.plan import MixPlan, cutmix_box, keyed_generator
+
+
+@dataclass(kw_only=True)
+class _TimmDraws(Mixup):
+    """A Mixup that also draws timm's other boxes, and other plans in every DataLoader worker."""
+
+    cutmix_minmax: Sequence[float] | None = None
+    correct_lam: bool = True
+
+    def __post_init__(self) -> None:
+        _require_minmax(self.cutmix_minmax)
+        super().__post_init__()
+
+    def plan(
+        self,
+        batch_size: int,
+        image_size: tuple[int, int] | None = None,
+        *,
+        epoch: int = 0,
+        step: int = 0,
+        stream: int = 0,
+    ) -> MixPlan:
+        worker = get_worker_info()
+        if worker is not None:
+            # A worker is a copy that starts at step 0, and without persistent_workers there is a
+            # new one in every epoch. Its seed changes then.
+            stream, epoch = worker.id, worker.seed + epoch
+        standard_boxes = self.cutmix_minmax is None and self.correct_lam
+        if image_size is None or not self.cutmix_alpha or standard_boxes:
+            return super().plan(batch_size, image_size, epoch=epoch, step=step, stream=stream)
+        rank = _global_rank() if self.rank is None else self.rank
+        rng = keyed_generator(self.seed, rank=rank, stream=stream, epoch=epoch, step=step)
+        return self._draw(rng, batch_size, image_size)
+
+    def _draw(self, rng: np.random.Generator, size: int, image_size: tuple[int, int]) -> MixPlan:
+        own = np.arange(size)
+        partner = own[::-1]
+        draw = {"batch": own * 0, "elem": own, "pair": np.minimum(own, partner)}[self.mode]
+
+        applied = rng.random(size) < self.prob
+        cut = applied & (rng.random(size) < (self.switch_prob if self.alpha else 1))
+        lam = rng.beta(self.alpha, self.alpha, size) if self.alpha else np.ones(size)
+        box, box_lam = self._boxes(rng, size, image_size)
+        lam = np.where(cut, box_lam, np.where(applied, lam, 1))
+        box[~cut] = 0
+        return MixPlan(partner, lam[draw], box[draw])
+
+    def _boxes(
+        self, rng: np.random.Generator, size: int, image_size: tuple[int, int]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        height, width = image_size
+        if self.cutmix_minmax is None:
+            lam = rng.beta(self.cutmix_alpha, self.cutmix_alpha, size)
+            centre = rng.integers(height, size=size), rng.integers(width, size=size)
+            box: NDArray[Any] = cutmix_box(lam, *centre, height, width)
+            empty = (box[:, 0] == box[:, 1]) | (box[:, 2] == box[:, 3])
+            return box, np.where(empty, 1, lam)  # a lam without a box would weigh the pixels
+        y0, y1 = _interval(rng, size, height, self.cutmix_minmax)
+        x0, x1 = _interval(rng, size, width, self.cutmix_minmax)
+        return np.stack([y0, y1, x0, x1], axis=1), 1 - (y1 - y0) * (x1 - x0) / (height * width)
+
+
+def _interval(
+    rng: np.random.Generator, size: int, length: int, minmax: Sequence[float]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Start and end of `size` intervals in [0, length], at any place where they fit."""
+    low, high = (int(length * share) for share in minmax)
+    side = rng.integers(low, high, size=size, endpoint=True)
+    start = rng.integers(0, length - side, endpoint=True)
+    return start, start + side
+
+
+def _require_minmax(minmax: Any) -> None:
+    if minmax is None:
+        return
+    if not isinstance(minmax, (tuple, list)) or len(minmax) != 2:
+        raise TypeError(f"cutmix_minmax: expected None or two numbers (min, max), got {minmax!r}")
+    for share in minmax:
+        require_real("cutmix_minmax", share, "[0, 1]", lambda v: 0 <= v <= 1)
+    if minmax[0] > minmax[1]:
+        raise ValueError(f"cutmix_minmax: expected (min, max) with min <= max, got {minmax!r}")
+
+
+class _Setting:
+    """A setting under timm's name. It can be assigned, and holds from the next call on."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, owner: TimmMixup | None, kind: type) -> Any:
+        return self if owner is None else getattr(owner.mixup, self.name)
+
+    def __set__(self, owner: TimmMixup, value: Any) -> None:
+        before = owner.mixup
+        owner.mixup = replace(before, **{self.name: value})
+        owner.mixup.enabled = before.enabled
+        owner.mixup.load_state_dict(before.state_dict(), strict=False)  # no draw comes twice
 
 
 class TimmMixup:
     """``timm.data.Mixup``, with timm's defaults: label smoothing of 0.1, partner ``B - 1 - i``.
 
+    Call it with ``(images, labels)``, as :class:`dali_mixup.Mixup`. Draws are keyed by seed, rank
+    and the number of the call, and in a worker of a DataLoader by the worker's id and seed as well.
+
     Parameters
     ----------
     mixup_alpha, cutmix_alpha, prob, switch_prob, mode, label_smoothing, num_classes
         As in timm, with timm's defaults.
-    cutmix_minmax : None
-        Not supported: timm's boxes of a given range of sizes never reach the bottom and right edge
-        (timm issue 2739).
-    correct_lam : True
-        ``False`` is not supported: the label is always the share of pixels that stayed.
+    cutmix_minmax : two floats in [0, 1], optional
+        The least and the greatest side of a CutMix box, as shares of the side of the image. Sides
+        and places are uniform. timm never draws the greatest side, and before its pull request 2739
+        no box at the bottom or the right edge. Sets `cutmix_alpha` to 1.
+    correct_lam : bool
+        False keeps the drawn ``lam`` in the label where the image's edge clips a CutMix box. True,
+        and `cutmix_minmax`, count the pixels. A box without pixels leaves image and label as they
+        are.
     **settings
         Other settings of :class:`dali_mixup.Mixup`: ``output``, ``seed``, ...
 
+    Attributes
+    ----------
+    mixup_enabled : bool
+        False hands out unmixed batches with smoothed labels.
+    mixup_alpha, cutmix_alpha, cutmix_minmax, mix_prob, switch_prob, mode, correct_lam, \
+label_smoothing, num_classes
+        The settings; `mix_prob` is `prob`. Each can be assigned and holds from the next call on.
+    mixup : Mixup
+        The settings as a :class:`dali_mixup.Mixup`, for loaders. Assigning an attribute replaces
+        it; a loader keeps the one that it was given.
+
     Raises
     ------
-    ValueError
-        `cutmix_minmax` is set, or ``correct_lam=False``.
+    TypeError, ValueError
+        A setting is outside its range.
     """
+
+    mixup_alpha = _Setting("alpha")
+    cutmix_alpha = _Setting("cutmix_alpha")
+    cutmix_minmax = _Setting("cutmix_minmax")
+    mix_prob = _Setting("prob")
+    switch_prob = _Setting("switch_prob")
+    mode = _Setting("mode")
+    correct_lam = _Setting("correct_lam")
+    label_smoothing = _Setting("label_smoothing")
+    num_classes = _Setting("num_classes")
 
     def __init__(
         self,
         mixup_alpha: float = 1.0,
         cutmix_alpha: float = 0.0,
-        cutmix_minmax: tuple[float, float] | None = None,
+        cutmix_minmax: Sequence[float] | None = None,
         prob: float = 1.0,
         switch_prob: float = 0.5,
         mode: str = "batch",
@@ -55,23 +183,22 @@ class TimmMixup:
         num_classes: int = 1000,
         **settings: Any,
     ) -> None:
-        _refuse("cutmix_minmax", cutmix_minmax, None, "use cutmix_alpha")
-        _refuse("correct_lam", correct_lam, True, "labels always say what the pixels show")
-        self.mixup = Mixup(
+        self.mixup: Mixup = _TimmDraws(
             num_classes=num_classes,
             alpha=mixup_alpha,
-            cutmix_alpha=cutmix_alpha,
+            cutmix_alpha=cutmix_alpha if cutmix_minmax is None else 1.0,
+            cutmix_minmax=cutmix_minmax,
             prob=prob,
             switch_prob=switch_prob,
             mode=mode,
             pairing="flip",
+            correct_lam=correct_lam,
             label_smoothing=label_smoothing,
             **settings,
         )
 
     @property
     def mixup_enabled(self) -> bool:
-        """timm's name for ``Mixup.enabled``."""
         return self.mixup.enabled
 
     @mixup_enabled.setter
@@ -340,8 +467,3 @@ class MixUpWrapper(MixupLoader):
     @property
     def dataloader(self) -> Iterable[Any]:
         return self.loader
-
-
-def _refuse(name: str, value: Any, only: Any, instead: str) -> None:
-    if value != only:
-        raise ValueError(f"{name}: expected {only!r}, got {value!r}; {instead}")

@@ -1,7 +1,9 @@
 """Other libraries' signatures, beside their real code where it is installed."""
 
 import pickle
-from collections import OrderedDict, namedtuple
+from collections import Counter, OrderedDict, namedtuple
+from contextlib import ExitStack
+from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
@@ -12,7 +14,7 @@ torch = require("torch")
 
 from torch.utils.data import DataLoader, default_collate  # noqa: E402
 
-from dali_mixup import Mixup  # noqa: E402
+from dali_mixup import Mixup, MixupLoader  # noqa: E402
 from dali_mixup.advice import UnderfittingWarning  # noqa: E402
 from dali_mixup.compat import (  # noqa: E402
     MixUpWrapper,
@@ -20,6 +22,8 @@ from dali_mixup.compat import (  # noqa: E402
     TorchvisionCutMix,
     TorchvisionMixUp,
 )
+
+pytestmark = pytest.mark.filterwarnings("ignore::dali_mixup.advice.UnderfittingWarning")
 
 ROUNDING = {"rtol": 2**-22, "atol": 2**-22}
 TORCHVISION = pytest.mark.parametrize("make", [TorchvisionCutMix, TorchvisionMixUp])
@@ -77,55 +81,206 @@ def plans(monkeypatch):
     return drawn
 
 
-def test_timm_has_its_own_defaults_and_what_they_are_known_for_is_said():
-    with pytest.warns(UnderfittingWarning, match=r"alpha=1\.0 beside label_smoothing=0\.1"):
-        mixup = TimmMixup().mixup
+def drawing(timm, theirs, plan):
+    """A context in which timm draws this plan."""
+    draws = {"batch": 1, "elem": len(plan), "pair": len(plan) // 2}[theirs.mode]
+    lam = plan.lam[:draws]
+    box = np.zeros((draws, 4), int) if plan.box is None else plan.box[:draws]
+    cut = (box[:, 1] > box[:, 0]) & (box[:, 3] > box[:, 2])
+    boxes = [(tuple(b), float(share)) for b, share in zip(box[cut], lam[cut], strict=True)]
+    context = ExitStack()
+    for name, value in {
+        "_params_per_batch": lambda: (float(lam[0]), bool(cut[0])),
+        "_params_per_elem": lambda count: (lam[:count].copy(), cut[:count]),
+    }.items():
+        context.enter_context(mock.patch.object(theirs, name, value))
+    context.enter_context(mock.patch.object(timm, "cutmix_bbox_and_lam", side_effect=boxes))
+    return context
 
-    assert (mixup.alpha, mixup.label_smoothing, mixup.num_classes) == (1.0, 0.1, 1000)
-    assert (mixup.pairing, mixup.mode) == ("flip", "batch")
+
+MIXUP = {"mixup_alpha": 1.0}
+CUTMIX = {"mixup_alpha": 0.0, "cutmix_alpha": 1.0}
+TIMM_DRAWS = pytest.mark.parametrize(
+    "draws",
+    [
+        MIXUP,
+        CUTMIX,
+        {**MIXUP, **CUTMIX, "mixup_alpha": 1.0, "prob": 0.7},
+        {**CUTMIX, "correct_lam": False},
+        {"mixup_alpha": 0.4, "cutmix_minmax": (0.2, 0.8)},
+    ],
+    ids=["mixup", "cutmix", "both", "lam not corrected", "minmax"],
+)
+MODES = pytest.mark.parametrize("mode", ["batch", "elem", "pair"])
 
 
-@pytest.mark.filterwarnings("ignore::dali_mixup.advice.UnderfittingWarning")
-@pytest.mark.parametrize("mode", ["batch", "elem", "pair"])
-def test_timms_own_mixup_gives_the_same_for_the_same_draw(timm, mode):
+@TIMM_DRAWS
+@MODES
+def test_timms_own_mixup_gives_the_same_for_the_same_draw(timm, plans, mode, draws):
     images, labels = batch()
-    ours = TimmMixup(num_classes=5, mode=mode)
-    plan = ours.mixup.plan(8)
-    theirs = timm.Mixup(mixup_alpha=1.0, num_classes=5, mode=mode)
-    drawn = plan.lam.astype(np.float32)
-    with (
-        mock.patch.object(theirs, "_params_per_batch", return_value=(float(drawn[0]), False)),
-        mock.patch.object(
-            theirs,
-            "_params_per_elem",
-            side_effect=lambda count: (drawn[:count].copy(), np.zeros(count, bool)),
-        ),
-    ):
-        want_images, want_targets = theirs(images.clone(), labels)
+    settings = {"num_classes": 5, "mode": mode, **draws}
+    mixed, targets = TimmMixup(seed=3, **settings)(images, labels)
+    theirs = timm.Mixup(**settings)
 
-    mixed, targets = ours(images, labels)
+    with drawing(timm, theirs, plans[0]):
+        want_images, want_targets = theirs(images.clone(), labels)
 
     torch.testing.assert_close(mixed, want_images, **ROUNDING)
-    torch.testing.assert_close(targets, want_targets.to(targets.dtype), **ROUNDING)
-
-
-def test_timms_own_cutmix_gives_the_same_for_the_same_draw(timm):
-    images, labels = batch()
-    ours = TimmMixup(mixup_alpha=0.0, cutmix_alpha=1.0, num_classes=5)
-    plan = ours.mixup.plan(8, (16, 24))
-    box, lam = tuple(plan.box[0].tolist()), float(plan.lam[0])
-    theirs = timm.Mixup(mixup_alpha=0.0, cutmix_alpha=1.0, num_classes=5)
-    with mock.patch.object(timm, "cutmix_bbox_and_lam", return_value=(box, lam)):
-        want_images, want_targets = theirs(images.clone(), labels)
-
-    mixed, targets = ours(images, labels)
-
-    assert torch.equal(mixed, want_images)
     torch.testing.assert_close(targets, want_targets, **ROUNDING)
+    assert not torch.equal(mixed, images)
+
+
+TIMM_SETTINGS = pytest.mark.parametrize(
+    ("argument", "attribute", "value"),
+    [
+        ("mixup_alpha", "mixup_alpha", 0.3),
+        ("cutmix_alpha", "cutmix_alpha", 0.7),
+        ("cutmix_minmax", "cutmix_minmax", (0.2, 0.8)),
+        ("prob", "mix_prob", 0.6),
+        ("switch_prob", "switch_prob", 0.2),
+        ("mode", "mode", "elem"),
+        ("correct_lam", "correct_lam", False),
+        ("label_smoothing", "label_smoothing", 0.2),
+        ("num_classes", "num_classes", 7),
+    ],
+)
+
+
+@TIMM_SETTINGS
+def test_a_default_is_timms(timm, argument, attribute, value):
+    assert getattr(TimmMixup(), attribute) == getattr(timm.Mixup(), attribute)
+
+
+@TIMM_SETTINGS
+def test_an_argument_is_read_under_timms_name(timm, argument, attribute, value):
+    mixup = TimmMixup(**{argument: value})
+
+    assert getattr(mixup, attribute) == value
+    assert getattr(timm.Mixup(**{argument: value}), attribute) == value
+
+
+@TIMM_SETTINGS
+def test_an_assigned_setting_equals_one_that_is_passed(argument, attribute, value):
+    mixup = TimmMixup(cutmix_alpha=1.0)
+
+    setattr(mixup, attribute, value)
+
+    assert mixup.mixup == TimmMixup(**{"cutmix_alpha": 1.0, argument: value}).mixup
+
+
+@pytest.mark.parametrize(
+    "draws",
+    [
+        {"mixup_alpha": 0.05},
+        {"mixup_alpha": 0.05, "cutmix_minmax": (0.5, 0.5), "switch_prob": 0.0},
+        {"cutmix_alpha": 0.05},
+        {"cutmix_alpha": 0.05, "correct_lam": False},
+    ],
+    ids=str,
+)
+def test_a_small_alpha_leaves_many_samples_almost_as_they_are(draws):
+    settings = {"mixup_alpha": 0.0, "mode": "elem", **draws}
+
+    lam = TimmMixup(**settings).mixup.plan(2000, (512, 512)).lam
+
+    assert np.mean(lam > 0.95) > 0.4
+
+
+@pytest.mark.parametrize(
+    "draws", [{}, {"correct_lam": False}, {"cutmix_minmax": (0.2, 0.8)}], ids=str
+)
+def test_prob_and_switch_prob_decide_what_is_mixed_and_how(draws):
+    settings = {"cutmix_alpha": 1.0, "prob": 0.8, "switch_prob": 0.25, "mode": "elem", **draws}
+
+    plan = TimmMixup(**settings).mixup.plan(4000, (512, 512))
+
+    cut = sides(plan)[0] > 0
+    assert np.mean(cut) == pytest.approx(0.8 * 0.25, abs=0.02)
+    assert np.mean(~cut & (plan.lam < 1)) == pytest.approx(0.8 * 0.75, abs=0.02)
+
+
+SPECIAL_BOXES = pytest.mark.parametrize(
+    "draws", [{"correct_lam": False}, {"cutmix_minmax": (0.2, 0.8)}], ids=str
+)
+
+
+@SPECIAL_BOXES
+def test_mode_batch_draws_one_lam_and_box(draws):
+    plan = TimmMixup(**CUTMIX, **draws).mixup.plan(9, (16, 24))
+
+    assert len(np.unique(np.column_stack([plan.lam, plan.box]), axis=0)) == 1
+    assert plan.partner.tolist() == [8, 7, 6, 5, 4, 3, 2, 1, 0]
+
+
+@SPECIAL_BOXES
+def test_mode_elem_draws_a_lam_and_box_per_sample(draws):
+    plan = TimmMixup(mode="elem", **CUTMIX, **draws).mixup.plan(9, (512, 512))
+
+    assert len(np.unique(plan.lam)) == len(np.unique(plan.box, axis=0)) == 9
+
+
+@SPECIAL_BOXES
+def test_mode_pair_draws_a_lam_and_box_per_pair(draws):
+    plan = TimmMixup(mode="pair", **CUTMIX, **draws).mixup.plan(9, (512, 512))
+
+    assert len(np.unique(plan.lam)) == len(np.unique(plan.box, axis=0)) == 5
+    assert np.array_equal(plan.lam, plan.lam[::-1])
+    assert np.array_equal(plan.box, plan.box[::-1])
+
+
+def test_minmax_draws_every_side_from_the_least_to_the_greatest():
+    mixup = TimmMixup(0.0, cutmix_minmax=(0.25, 0.75), mode="elem").mixup
+
+    height, width = sides(mixup.plan(4000, (16, 24)))
+
+    assert set(height.tolist()) == set(range(4, 13))
+    assert set(width.tolist()) == set(range(6, 19))
+    assert max(Counter(height.tolist()).values()) < 1.3 * 4000 / 9
+
+
+def test_minmax_draws_every_origin_the_bottom_and_right_edge_included():
+    mixup = TimmMixup(0.0, cutmix_minmax=(0.5, 0.5), mode="elem").mixup
+
+    y0, y1, x0, x1 = mixup.plan(4000, (16, 24)).box.T
+
+    assert set(y0.tolist()) == set(range(9))
+    assert set(x0.tolist()) == set(range(13))
+    assert (y1.max(), x1.max()) == (16, 24)
+
+
+def test_minmax_counts_the_pixels_even_where_lam_is_not_corrected():
+    mixup = TimmMixup(0.0, cutmix_minmax=(0.2, 0.8), correct_lam=False, mode="elem").mixup
+
+    plan = mixup.plan(100, (16, 24))
+
+    np.testing.assert_allclose(plan.lam, 1 - cut_share(plan), rtol=1e-6)
+
+
+def test_a_lam_that_is_not_corrected_stays_as_drawn_where_the_edge_clips_the_box():
+    plan = TimmMixup(**CUTMIX, correct_lam=False, mode="elem").mixup.plan(4000, (512, 512))
+
+    height, width = sides(plan)
+    visible = height * width / 512**2
+    assert np.all(visible <= 1 - plan.lam + 1e-6)
+    assert np.mean(visible < 0.9 * (1 - plan.lam)) > 0.5
+    assert np.mean(plan.lam) == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_box_without_pixels_leaves_image_and_label():
+    plan = TimmMixup(**CUTMIX, correct_lam=False, mode="elem").mixup.plan(200, (4, 4))
+
+    empty = cut_share(plan) == 0
+    assert empty.any()
+    assert np.all(plan.lam[empty] == 1)
+
+
+def test_what_timms_defaults_are_known_for_is_said():
+    with pytest.warns(UnderfittingWarning, match=r"alpha=1\.0 beside label_smoothing=0\.1"):
+        TimmMixup()
 
 
 def test_timms_switch_is_ours():
-    mixup = TimmMixup(mixup_alpha=0.2, num_classes=5)
+    mixup = TimmMixup(num_classes=5)
 
     mixup.mixup_enabled = False
 
@@ -134,16 +289,57 @@ def test_timms_switch_is_ours():
     assert torch.equal(mixup(images, labels)[0], images)
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: TimmMixup(cutmix_minmax=(0.2, 0.8)), r"cutmix_minmax: expected None, got \(0.2"),
-        (lambda: TimmMixup(correct_lam=False), "correct_lam: expected True, got False"),
-    ],
-)
-def test_what_cannot_be_honoured_raises(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()
+def test_an_assigned_setting_does_not_switch_mixing_on_again():
+    mixup = TimmMixup()
+    mixup.mixup_enabled = False
+
+    mixup.mixup_alpha = 0.2
+
+    assert not mixup.mixup_enabled
+
+
+def test_no_draw_comes_twice_where_settings_are_assigned_between_calls(plans):
+    mixup = TimmMixup(num_classes=5)
+    mixup(*batch())
+
+    mixup.label_smoothing = 0.0
+    mixup(*batch())
+
+    assert plans[0].lam[0] != plans[1].lam[0]
+
+
+def test_a_timm_mixup_continues_from_a_state(plans):
+    mixup = TimmMixup(num_classes=5, cutmix_minmax=(0.2, 0.8))
+    mixup(*batch())
+    resumed = TimmMixup(num_classes=5, cutmix_minmax=[0.2, 0.8])
+    resumed.mixup.load_state_dict(mixup.mixup.state_dict())
+
+    mixup(*batch())
+    resumed(*batch())
+
+    assert np.array_equal(plans[1].lam, plans[2].lam)
+    assert not np.array_equal(plans[0].lam, plans[1].lam)
+
+
+def test_a_timm_mixup_draws_minmax_boxes_in_a_loader(plans):
+    mixup = TimmMixup(0.0, cutmix_minmax=(0.5, 0.5), num_classes=5).mixup
+
+    list(MixupLoader([batch()], mixup))
+
+    assert cut_share(plans[0])[0] == 0.25
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_minmax_boxes_are_keyed_by_the_rank(monkeypatch, rank):
+    monkeypatch.setenv("RANK", str(rank))
+    settings = {"mixup_alpha": 0.0, "cutmix_minmax": (0.1, 0.9), "mode": "elem"}
+
+    plan = TimmMixup(**settings).mixup.plan(8, (512, 512))
+
+    want = TimmMixup(rank=rank, **settings).mixup.plan(8, (512, 512))
+    other = TimmMixup(rank=1 - rank, **settings).mixup.plan(8, (512, 512))
+    assert np.array_equal(plan.box, want.box)
+    assert not np.array_equal(plan.box, other.box)
 
 
 class Samples:
@@ -159,6 +355,50 @@ class Samples:
 def first_shares(loader):
     """A number of each batch that differs where lam does."""
     return [float(targets[0, 0]) for _, targets in loader]
+
+
+def collate_with_timm_mixup(samples):
+    return MIXUP_OF_WORKERS(*default_collate(samples))
+
+
+MIXUP_OF_WORKERS = TimmMixup(num_classes=2, label_smoothing=0.0)
+
+
+def test_no_draw_comes_twice_in_workers_and_epochs():
+    torch.manual_seed(0)
+    loader = DataLoader(Samples(), 4, num_workers=2, collate_fn=collate_with_timm_mixup)
+
+    shares = first_shares(loader) + first_shares(loader)
+
+    assert len(set(shares)) == len(shares) == 16
+
+
+@pytest.mark.parametrize("same", [{"id": 1}, {"seed": 5}], ids=["seed", "id"])
+def test_the_id_and_the_seed_of_a_worker_key_its_draws(same):
+    mixup = TimmMixup().mixup
+    workers = [SimpleNamespace(**{"id": 1, "seed": 5, **same}) for _ in range(2)]
+    changed = ({"id", "seed"} - set(same)).pop()
+    setattr(workers[1], changed, 9)
+
+    with mock.patch("dali_mixup.compat.get_worker_info", side_effect=workers):
+        first, second = mixup.plan(8), mixup.plan(8)
+
+    assert first.lam[0] != second.lam[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"cutmix_minmax": 0.5}, TypeError, r"expected None or two numbers \(min, max\), got 0\.5"),
+        ({"cutmix_minmax": (0.2,)}, TypeError, r"expected None or two numbers .* got \(0\.2,\)"),
+        ({"cutmix_minmax": (0.2, 2)}, ValueError, r"cutmix_minmax: .* in \[0, 1\], got 2"),
+        ({"cutmix_minmax": (0.8, 0.2)}, ValueError, r"with min <= max, got \(0\.8, 0\.2\)"),
+        ({"mode": "half"}, ValueError, "mode: expected one of 'batch', .* got 'half'"),
+    ],
+)
+def test_what_timm_cannot_mean_raises(settings, error, message):
+    with pytest.raises(error, match=message):
+        TimmMixup(**settings)
 
 
 def test_torchvisions_own_mixup_gives_the_same_for_the_same_draw(v2, plans):
