@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, default_collate  # noqa: E402
 from dali_mixup import Mixup, MixupLoader  # noqa: E402
 from dali_mixup.advice import UnderfittingWarning  # noqa: E402
 from dali_mixup.compat import (  # noqa: E402
+    FastCollateMixup,
     MixUpWrapper,
     TimmMixup,
     TorchvisionCutMix,
@@ -126,6 +127,24 @@ def test_timms_own_mixup_gives_the_same_for_the_same_draw(timm, plans, mode, dra
         want_images, want_targets = theirs(images.clone(), labels)
 
     torch.testing.assert_close(mixed, want_images, **ROUNDING)
+    torch.testing.assert_close(targets, want_targets, **ROUNDING)
+    assert not torch.equal(mixed, images)
+
+
+@TIMM_DRAWS
+@MODES
+def test_timms_own_collate_function_gives_the_same_for_the_same_draw(timm, plans, mode, draws):
+    images, labels = batch(dtype=torch.uint8)
+    settings = {"num_classes": 5, "mode": mode, **draws}
+    samples = list(zip(images.numpy(), labels.tolist(), strict=True))
+    mixed, targets = FastCollateMixup(seed=3, **settings)(samples)
+    theirs = timm.FastCollateMixup(**settings)
+
+    with drawing(timm, theirs, plans[0]):
+        want_images, want_targets = theirs([(image.copy(), y) for image, y in samples])
+
+    assert mixed.dtype == torch.uint8
+    assert torch.equal(mixed, want_images)
     torch.testing.assert_close(targets, want_targets, **ROUNDING)
     assert not torch.equal(mixed, images)
 
@@ -364,13 +383,29 @@ def collate_with_timm_mixup(samples):
 MIXUP_OF_WORKERS = TimmMixup(num_classes=2, label_smoothing=0.0)
 
 
-def test_no_draw_comes_twice_in_workers_and_epochs():
+@pytest.mark.parametrize(
+    "collate",
+    [FastCollateMixup(num_classes=2, label_smoothing=0.0), collate_with_timm_mixup],
+    ids=["FastCollateMixup", "TimmMixup"],
+)
+def test_no_draw_comes_twice_in_workers_and_epochs(collate):
     torch.manual_seed(0)
-    loader = DataLoader(Samples(), 4, num_workers=2, collate_fn=collate_with_timm_mixup)
+    loader = DataLoader(Samples(), 4, num_workers=2, collate_fn=collate)
 
     shares = first_shares(loader) + first_shares(loader)
 
     assert len(set(shares)) == len(shares) == 16
+
+
+def test_torchs_seed_repeats_the_draws_of_workers():
+    loader = DataLoader(Samples(), 4, num_workers=2, collate_fn=FastCollateMixup(num_classes=2))
+    torch.manual_seed(0)
+    first = first_shares(loader)
+    torch.manual_seed(0)
+
+    again = first_shares(loader)
+
+    assert first == again
 
 
 @pytest.mark.parametrize("same", [{"id": 1}, {"seed": 5}], ids=["seed", "id"])
@@ -386,6 +421,25 @@ def test_the_id_and_the_seed_of_a_worker_key_its_draws(same):
     assert first.lam[0] != second.lam[0]
 
 
+def test_fast_collate_takes_an_odd_batch_and_leaves_the_samples():
+    samples = [Samples()[index] for index in range(5)]
+
+    mixed, targets = FastCollateMixup(mode="pair", cutmix_alpha=1.0, num_classes=2)(samples)
+
+    assert (mixed.shape, mixed.dtype) == ((5, 3, 8, 8), torch.uint8)
+    assert (targets.shape, targets.dtype) == ((5, 2), torch.float32)
+    assert torch.equal(mixed[2], torch.full((3, 8, 8), 2, dtype=torch.uint8))
+    assert [int(image.max()) for image, _ in samples] == [0, 1, 2, 3, 4]
+
+
+def test_fast_collate_ignores_what_follows_the_label():
+    samples = [(*Samples()[index], "path") for index in range(4)]
+
+    mixed, _ = FastCollateMixup(num_classes=2)(samples)
+
+    assert mixed.shape == (4, 3, 8, 8)
+
+
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
@@ -398,7 +452,7 @@ def test_the_id_and_the_seed_of_a_worker_key_its_draws(same):
 )
 def test_what_timm_cannot_mean_raises(settings, error, message):
     with pytest.raises(error, match=message):
-        TimmMixup(**settings)
+        FastCollateMixup(**settings)
 
 
 def test_torchvisions_own_mixup_gives_the_same_for_the_same_draw(v2, plans):
