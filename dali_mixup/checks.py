@@ -42,3 +42,19 @@ def require_real(name: str, value: Any, expected: str, good: Callable[[float], b
     if not good(float(value)):
         raise ValueError(f"{name}: expected a value in {expected}, got {value}")
     return float(value)
+
+
+def require_pair(name: str, value: Any, expected: str) -> tuple[Any, Any]:
+    """Return the two elements of `value`, or raise TypeError."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise TypeError(f"{name}: expected {expected}, got {value!r}")
+    return value[0], value[1]
+
+
+def require_range(name: str, value: Any, expected: str, good: Callable[[float], bool]) -> None:
+    """Raise TypeError or ValueError unless `value` is a rising pair of numbers that are `good`."""
+    low, high = require_pair(name, value, "a pair of numbers")
+    require_real(name, low, expected, good)
+    require_real(name, high, expected, good)
+    if low > high:
+        raise ValueError(f"{name}: expected the smaller number first, got {value}")

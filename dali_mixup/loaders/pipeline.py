@@ -6,6 +6,7 @@ normalises, casts and changes the layout in the same pass.
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
@@ -19,7 +20,13 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
-from dali_mixup.checks import require_choice, require_int
+from dali_mixup.checks import (
+    require_choice,
+    require_int,
+    require_pair,
+    require_range,
+    require_real,
+)
 
 READER_NAME = "Reader"
 DEVICES = ("gpu", "cpu")
@@ -49,25 +56,25 @@ def image_pipeline(
     ----------
     root : path
         A folder with one folder of images per class. Class ids follow the sorted folder names.
-    batch_size : int
-    image_size : int
+    batch_size : int >= 1
+    image_size : int >= 1
         Height and width of the output in pixels.
     device : {"gpu", "cpu"}
         "gpu" decodes with nvJPEG and augments on the GPU; "cpu" needs no GPU.
     shard_id, num_shards : int
-        The part of the data that this process reads.
-    num_threads : int
+        The part of the data that this process reads, `shard_id` in [0, `num_shards`).
+    num_threads : int >= 1
         The number of DALI's CPU threads.
     device_id : int
         The index of the GPU.
-    seed : int
+    seed : int >= 0
         The seed of shuffling and augmentation. Give each rank its own: ranks with equal seeds crop
         and mirror alike. The shards do not depend on it.
     random_area, random_aspect_ratio : (float, float)
-        Ranges of the crop: share of the image's area, and width over height.
+        Ranges of the crop: share of the image's area, in (0, 1], and width over height, above 0.
     mirror_probability : float in [0, 1]
-    randaugment : (n, m), optional
-        RandAugment with n operations of magnitude m, in 0..30.
+    randaugment : (int, int), optional
+        RandAugment with n >= 1 operations of magnitude m, in 0..30.
     output_layout : {"HWC", "CHW"}
         On a CPU "CHW" is faster: DALI transposes faster than numpy.
     **pipeline_options
@@ -86,15 +93,25 @@ def image_pipeline(
 
     Raises
     ------
-    FileNotFoundError, ValueError
-        The folder does not exist; the device is unknown, or there is no GPU.
+    TypeError
+        An argument is not of the type above.
+    ValueError
+        An argument is outside its range above, or there is no GPU.
+    FileNotFoundError
+        The folder does not exist.
     """
-
+    require_int("image_size", image_size, least=1)
+    require_int("seed", seed, least=0)
+    require_range("random_area", random_area, "(0, 1]", lambda v: 0 < v <= 1)
+    require_range(
+        "random_aspect_ratio", random_aspect_ratio, "(0, inf)", lambda v: 0 < v < math.inf
+    )
+    require_real("mirror_probability", mirror_probability, "[0, 1]", lambda v: 0 <= v <= 1)
     require_choice("output_layout", output_layout, ("HWC", "CHW"), optional=False)
     if randaugment is not None:
-        n, m = randaugment
+        n, m = require_pair("randaugment", randaugment, "(n, m) or None")
         require_int("randaugment's n", n, least=1)
-        require_int("randaugment's m", m, least=0)
+        require_int("randaugment's m", m, least=0, below=31)
         pipeline_options["enable_conditionals"] = True
 
     def augment(encoded: Any) -> Any:
@@ -146,7 +163,7 @@ def validation_pipeline(
     ----------
     root, batch_size, image_size, device, shard_id, num_shards, num_threads, device_id
         As for :func:`image_pipeline`.
-    resize : int
+    resize : int >= image_size
         The length of the shorter side, in pixels, before the centre is cropped.
     **pipeline_options
         Other arguments of ``nvidia.dali.Pipeline``.
@@ -158,9 +175,11 @@ def validation_pipeline(
 
     Raises
     ------
-    FileNotFoundError, ValueError
+    TypeError, ValueError, FileNotFoundError
         As :func:`image_pipeline`, or `resize` is below `image_size`.
     """
+    require_int("image_size", image_size, least=1)
+    require_int("resize", resize, least=1)
     if resize < image_size:
         raise ValueError(f"resize: expected at least image_size, {image_size} pixels, got {resize}")
 
@@ -183,11 +202,17 @@ def _pipeline(
     images_from: Any,
     *,
     shuffle: bool,
+    batch_size: int,
     shard_id: int,
     num_shards: int,
+    num_threads: int,
     device_id: int,
     **options: Any,
 ) -> Pipeline:
+    require_int("batch_size", batch_size, least=1)
+    require_int("num_threads", num_threads, least=1)
+    require_int("num_shards", num_shards, least=1)
+    require_int("shard_id", shard_id, least=0, below=num_shards)
     require_choice("device", device, DEVICES, optional=False)
     if device == "gpu" and backend.GetCUDADeviceCount() == 0:  # type: ignore[attr-defined]
         raise ValueError("device: expected 'cpu' on a machine without a GPU, got 'gpu'")
@@ -195,7 +220,12 @@ def _pipeline(
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"root: expected a folder with one folder a class, got {folder!r}")
 
-    @pipeline_def(device_id=device_id if device == "gpu" else None, **options)
+    @pipeline_def(
+        batch_size=batch_size,
+        num_threads=num_threads,
+        device_id=device_id if device == "gpu" else None,
+        **options,
+    )
     def graph() -> Any:
         encoded, labels = fn.readers.file(
             file_root=folder,

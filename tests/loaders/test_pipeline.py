@@ -247,6 +247,83 @@ def test_a_centre_larger_than_the_resized_image_is_refused(pipelines):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"image_size": -5}, ValueError, "image_size: expected at least 1, got -5"),
+        ({"image_size": 24.0}, TypeError, "image_size: expected an int, got 24.0"),
+        ({"batch_size": 0}, ValueError, "batch_size: expected at least 1, got 0"),
+        ({"num_threads": 0}, ValueError, "num_threads: expected at least 1, got 0"),
+        ({"num_shards": 0}, ValueError, "num_shards: expected at least 1, got 0"),
+        ({"shard_id": -1}, ValueError, "shard_id: expected at least 0, got -1"),
+        ({"shard_id": 2, "num_shards": 2}, ValueError, "shard_id: expected less than 2, got 2"),
+    ],
+    ids=str,
+)
+def test_sizes_and_counts_outside_their_range_are_refused(pipelines, kind, options, error, message):
+    with pytest.raises(error, match=message):
+        pipelines(kind, **options)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "error", "message"),
+    [
+        ("seed", -1, ValueError, "expected at least 0, got -1"),
+        ("mirror_probability", 2, ValueError, r"expected a value in \[0, 1\], got 2"),
+        ("mirror_probability", float("nan"), ValueError, r"expected a value in \[0, 1\], got nan"),
+        ("mirror_probability", "0.5", TypeError, "expected a number, got '0.5'"),
+        ("random_area", (0, 0), ValueError, r"expected a value in \(0, 1\], got 0"),
+        ("random_area", (0.5, 1.5), ValueError, r"expected a value in \(0, 1\], got 1.5"),
+        ("random_area", (0.9, 0.1), ValueError, r"expected the smaller number first, got \(0.9"),
+        ("random_area", 0.5, TypeError, "expected a pair of numbers, got 0.5"),
+        ("random_area", (0.1, 0.2, 0.3), TypeError, r"expected a pair of numbers, got \(0.1"),
+        ("random_area", ("a", 1), TypeError, "expected a number, got 'a'"),
+        ("random_aspect_ratio", (0, 1), ValueError, r"expected a value in \(0, inf\), got 0"),
+        ("random_aspect_ratio", (1, float("inf")), ValueError, r"in \(0, inf\), got inf"),
+        ("random_aspect_ratio", (2, 1), ValueError, "expected the smaller number first, got"),
+        ("randaugment", 9, TypeError, r"expected \(n, m\) or None, got 9"),
+        ("randaugment", (2, 9, 1), TypeError, r"expected \(n, m\) or None, got \(2, 9, 1\)"),
+        ("randaugment", (0, 9), ValueError, "'s n: expected at least 1, got 0"),
+        ("randaugment", (2, 9.5), TypeError, "'s m: expected an int, got 9.5"),
+        ("randaugment", (2, -1), ValueError, "'s m: expected at least 0, got -1"),
+        ("randaugment", (2, 31), ValueError, "'s m: expected less than 31, got 31"),
+    ],
+)
+def test_settings_of_the_augmentation_outside_their_range_are_refused(
+    pipelines, option, value, error, message
+):
+    with pytest.raises(error, match=f"^{option}.*{message}"):
+        pipelines(**{option: value})
+
+
+@pytest.mark.parametrize(
+    ("resize", "error", "message"),
+    [
+        (-1, ValueError, "resize: expected at least 1, got -1"),
+        (28.5, TypeError, "resize: expected an int, got 28.5"),
+    ],
+)
+def test_a_shorter_side_that_is_no_number_of_pixels_is_refused(pipelines, resize, error, message):
+    with pytest.raises(error, match=message):
+        pipelines("validation_pipeline", resize=resize)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_image_that_shrinks_is_averaged(tmp_path, pipelines, kind):
+    lines = np.zeros((256, 256, 3), np.uint8)
+    lines[:, ::8] = 255
+    (tmp_path / "lines").mkdir()
+    require("PIL.Image", backend="dali").fromarray(lines).save(tmp_path / "lines" / "photo.png")
+    whole = {"random_area": (1, 1), "random_aspect_ratio": (1, 1)}
+    options = {"image_pipeline": whole, "validation_pipeline": {"resize": 32}}[kind]
+
+    images, _ = epoch_of(pipelines(kind, folder=tmp_path, image_size=32, batch_size=1, **options))
+
+    assert images.float().mean() == pytest.approx(255 / 8, abs=2)
+    assert images.max() < 100
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("device", ["cuda", "mixed", None])
 def test_a_device_that_dali_does_not_have_is_refused(pipelines, kind, device):
     with pytest.raises(ValueError, match=f"device: expected one of 'gpu', 'cpu', got {device!r}"):
