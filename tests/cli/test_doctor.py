@@ -1,0 +1,100 @@
+"""``dali-mixup doctor``: what it finds, what it advises, and its exit code."""
+
+import importlib
+import sys
+
+import numpy as np
+import pytest
+from support.command import run
+
+from dali_mixup.cli import doctor
+from dali_mixup.cli.doctor import BAD, GOOD, NOTE, Finding
+
+
+def test_doctor_finds_nothing_bad_here():
+    said = run("doctor")
+
+    assert said.exit_code == 0, said.output
+    for line in ("Python", "nvidia.dali", "NVRTC", "numpy reference", "equals its formula"):
+        assert line in said.output
+
+
+def test_doctor_fails_where_what_is_wanted_is_missing(monkeypatch):
+    monkeypatch.setattr(doctor, "_torch_sees_a_gpu", lambda: False)
+
+    said = run("doctor", "--backend", "cupy")
+
+    assert said.exit_code == 1
+    assert "torch sees none" in said.output
+
+
+def test_doctor_fails_where_the_reference_is_wrong(monkeypatch):
+    monkeypatch.setattr(
+        "dali_mixup.backends.reference.mix",
+        lambda images, *args, **kwargs: (np.zeros((9, 3, 33, 40), np.float16), None),
+    )
+
+    said = run("doctor")
+
+    assert said.exit_code == 1
+    assert "differs from its formula" in said.output
+
+
+def test_doctor_names_the_command_for_a_library_that_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+
+    (finding,) = (found for found in doctor.examine("numpy") if found.what == "cupy")
+
+    assert finding.state == NOTE
+    assert "pip install 'dali-mixup[cuda12]'" in finding.advice
+
+
+def test_a_library_that_does_not_load_is_a_line_of_the_report(monkeypatch):
+    def refuse(module):
+        if module == "torch":
+            raise OSError("libcudnn.so.9: cannot open shared object file")
+        return importlib.import_module(module)
+
+    monkeypatch.setattr(doctor, "import_module", refuse)
+
+    findings = {found.what: found for found in doctor.examine()}
+
+    assert findings["torch"].state == NOTE
+    assert "libcudnn.so.9" in findings["torch"].detail
+    assert findings["numpy reference"].state == GOOD
+
+
+def test_two_builds_of_one_library_are_bad(monkeypatch):
+    class Distribution:
+        def __init__(self, name):
+            self.metadata = {"Name": name}
+
+    there = [Distribution("cupy-cuda12x"), Distribution("cupy-cuda13x"), Distribution("numpy")]
+    monkeypatch.setattr(doctor, "distributions", lambda: there)
+
+    (finding,) = doctor._doubles()
+
+    assert finding.state == BAD
+    assert "cupy-cuda12x and cupy-cuda13x" in finding.detail
+
+
+def test_copies_of_nvrtc_are_listed(monkeypatch, tmp_path):
+    for place in ("nvidia/cuda_nvrtc/lib/libnvrtc.so.12", "nvidia/cu13/lib/libnvrtc.so.13"):
+        (tmp_path / place).parent.mkdir(parents=True)
+        (tmp_path / place).touch()
+    (tmp_path / "nvidia/cu13/lib/libnvrtc-builtins.so.13.0").touch()
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+
+    assert sorted(doctor.nvrtc_copies().values()) == ["libnvrtc.so.12", "libnvrtc.so.13"]
+
+
+@pytest.mark.parametrize(("state", "code"), [(GOOD, 0), (NOTE, 0), (BAD, 1)])
+def test_doctors_exit_code_is_for_ci(monkeypatch, state, code):
+    monkeypatch.setattr(
+        "dali_mixup.cli.app.examine", lambda backend: [Finding("x", state, "[y]", "z")]
+    )
+
+    said = run("doctor")
+
+    assert said.exit_code == code
+    assert "[y]" in said.output
