@@ -17,6 +17,7 @@ from rich.text import Text
 from dali_mixup.checks import require_choice
 from dali_mixup.cli.doctor import BAD, GOOD, NOTE, examine
 from dali_mixup.cli.measure import Row, card, interleaved, record
+from dali_mixup.cli.users_code import UsersCodeError
 
 app = typer.Typer(
     help="Mixup and CutMix for NVIDIA DALI loaders.",
@@ -30,7 +31,7 @@ Said = (TypeError, ValueError, OSError, RuntimeError, ImportError)
 
 
 def without_traceback(command: Callable[..., None]) -> Callable[..., None]:
-    """What the library says about bad input is enough."""
+    """What the library says about bad input, and a user's code about itself, is enough."""
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
@@ -38,6 +39,9 @@ def without_traceback(command: Callable[..., None]) -> Callable[..., None]:
             command(*args, **kwargs)
         except typer.Exit:  # a RuntimeError too
             raise
+        except UsersCodeError as error:
+            Console(stderr=True).print(Text(str(error)), soft_wrap=True)
+            raise typer.Exit(1) from error
         except Said as error:
             message = Text.assemble((type(error).__name__, "red"), f": {error}")
             Console(stderr=True).print(message, soft_wrap=True)

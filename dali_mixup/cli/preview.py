@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dali_mixup.cli.contact_sheet import contact_sheet
+from dali_mixup.cli.users_code import users_code
 from dali_mixup.loaders.pipeline import image_pipeline
 from dali_mixup.mixup import Mixup
 from dali_mixup.output import guess_layout
@@ -28,7 +29,8 @@ def preview(
     ----------
     source : str
         A folder with one folder of images a class, or ``module:pipeline``: a DALI pipeline, or what
-        returns one when called, whose first output are images and whose last are class ids.
+        returns one when called, whose first output are images and whose last are labels: class ids
+        of shape (B,) or (B, 1), or one-hot rows.
     count : int >= 1
         Images to show; a pipeline of one's own shows as many of its batch.
     image_size, device
@@ -39,17 +41,20 @@ def preview(
     Raises
     ------
     ValueError, TypeError
-        A source that is neither, images of several sizes, or labels that are no class ids.
+        A source that is neither, images of several sizes, or labels of another form.
+    UsersCodeError
+        The user's module raised.
     """
     if Path(source).is_dir():
         pipe = image_pipeline(source, count, image_size, device, num_threads=2)
+        images, labels, _ = _first_batch(pipe, count)
         names = sorted(folder.name for folder in Path(source).iterdir() if folder.is_dir())
     elif ":" in source:
-        pipe, names = _pipeline_of(source), None
+        with users_code(source.partition(":")[0]):
+            images, labels, num_classes = _first_batch(_pipeline_of(source), count)
+        names = [f"class {i}" for i in range(num_classes)]
     else:
         raise ValueError(f"source: expected a folder of images or module:pipeline, got {source!r}")
-    images, labels = _first_batch(pipe, count)
-    names = names or [f"class {i}" for i in range(int(labels.max(initial=0)) + 1)]
     mixup = Mixup(num_classes=len(names), **settings)
     plan = mixup.plan_for(images, epoch=0, step=0)
     mixed, _ = mixup(images, labels, plan=plan)
@@ -72,16 +77,24 @@ def _pipeline_of(source: str) -> Any:
     return pipe
 
 
-def _first_batch(pipe: Any, count: int) -> tuple[NDArray[Any], NDArray[Any]]:
+def _first_batch(pipe: Any, count: int) -> tuple[NDArray[Any], NDArray[Any], int]:
+    """Images, class ids, and the number of classes as far as the labels tell."""
     pipe.build()
     outputs = pipe.run()
     images, labels = (_as_array(name, outputs[at]) for name, at in (("images", 0), ("labels", -1)))
-    if labels.size != len(labels) or labels.dtype.kind not in "iu":
-        raise ValueError(
-            f"labels: expected class ids in the pipeline's last output, got {labels.dtype} "
-            f"{labels.shape}"
-        )
-    return images[:count], labels[:count].reshape(-1)
+    ids, num_classes = _class_ids(labels)
+    return images[:count], ids[:count], num_classes
+
+
+def _class_ids(labels: NDArray[Any]) -> tuple[NDArray[Any], int]:
+    if labels.size == len(labels) and labels.dtype.kind in "iu":
+        return labels.reshape(-1), int(labels.max(initial=0)) + 1
+    if labels.ndim == 2 and np.isin(labels, (0, 1)).all() and (labels.sum(1) == 1).all():
+        return labels.argmax(1), labels.shape[1]
+    raise ValueError(
+        "labels: expected class ids or one-hot rows in the pipeline's last output, got "
+        f"{labels.dtype} {labels.shape}"
+    )
 
 
 def _as_array(name: str, output: Any) -> NDArray[Any]:

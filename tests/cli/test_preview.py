@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from support.command import picture, run
+from support.command import Image, picture, run
 
 PIPELINES = """
 from nvidia.dali import fn, pipeline_def, types
@@ -20,8 +20,34 @@ def unlabelled():
     encoded, _ = fn.readers.file(file_root=ROOT)
     images = fn.resize(fn.decoders.image(encoded, device="cpu"), size=(40, 40))
     return images, images
+@pipeline_def(batch_size=6, num_threads=1, device_id=None)
+def labelled(kind):
+    encoded, labels = fn.readers.file(file_root=ROOT)
+    images = fn.resize(fn.decoders.image(encoded, device="cpu"), size=(40, 40))
+    if kind == "ids":
+        labels = fn.squeeze(labels, axes=[0])
+    elif kind != "column":
+        on, off = {{"smoothed": (0.9, 0.05), "empty": (0, 0)}}.get(kind, (1, 0))
+        dtype = types.INT32 if kind == "integers" else types.FLOAT
+        labels = fn.one_hot(labels, num_classes=3, on_value=on, off_value=off, dtype=dtype)
+    return images, labels
+ids, column, floats, integers, smoothed, empty = (
+    labelled(kind) for kind in ("ids", "column", "floats", "integers", "smoothed", "empty"))
 made = normalised()
 number = 3
+"""
+
+CALLBACK = """from nvidia.dali import fn, pipeline_def
+def source():
+    raise KeyError("gone")
+@pipeline_def(batch_size=2, num_threads=1, device_id=None)
+def pipe():
+    return fn.external_source(source), fn.external_source(source)
+"""
+CONDITIONALS = """from nvidia.dali import pipeline_def
+@pipeline_def(batch_size=2, num_threads=1, device_id=None, enable_conditionals=True)
+def pipe():
+    return missing_name
 """
 
 
@@ -32,6 +58,16 @@ def pipelines(photo_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     yield "users_pipelines"
     sys.modules.pop("users_pipelines", None)
+
+
+def sheet_arguments(monkeypatch):
+    """Images, labels, plan and names of the sheet, once it is drawn."""
+    received = []
+    monkeypatch.setattr(
+        "dali_mixup.cli.preview.contact_sheet",
+        lambda *arguments, title: received.extend(arguments) or Image.new("RGB", (1, 1)),
+    )
+    return received
 
 
 def test_a_folder_becomes_a_contact_sheet(photo_folder, tmp_path):
@@ -70,6 +106,78 @@ def test_a_pipeline_of_ones_own_is_drawn_in_visible_colours(pipelines, name):
     assert first_image.max() - first_image.min() > 50
 
 
+@pytest.mark.parametrize("form", ["ids", "column", "integers"])
+def test_labels_may_be_ids_or_one_hot_rows(pipelines, form):
+    assert run("preview", f"{pipelines}:floats", "--out", "expected.png").exit_code == 0
+
+    said = run("preview", f"{pipelines}:{form}", "--out", "sheet.png")
+
+    assert said.exit_code == 0, said.output
+    assert (picture("sheet.png") == picture("expected.png")).all()
+
+
+@pytest.mark.parametrize("form", ["column", "floats"])
+def test_the_sheet_gets_the_labels_ids_and_a_name_for_each(pipelines, monkeypatch, form):
+    received = sheet_arguments(monkeypatch)
+
+    run("preview", f"{pipelines}:{form}", "--out", "sheet.png")
+
+    _, labels, _, names = received
+    assert labels.tolist() == [0, 0, 0, 0, 0, 1]
+    assert names[:2] == ["class 0", "class 1"]
+
+
+def test_the_classes_of_a_folder_have_its_folders_names(photo_folder, tmp_path, monkeypatch):
+    received = sheet_arguments(monkeypatch)
+
+    run("preview", photo_folder, "--out", tmp_path / "sheet.png", "--image-size", 32)
+
+    assert received[3] == ["class_0", "class_1", "class_2"]
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("\n\nmissing_name", "users_mistake.py, line 3: NameError: name 'missing_name' is not"),
+        ("import numpy\ndef pipe(:", "SyntaxError: invalid syntax (users_mistake.py, line 2)"),
+        ("import not_installed", "line 1: ModuleNotFoundError: No module named 'not_installed'"),
+        ("def pipe():\n    raise ValueError('no data')", "line 2: ValueError: no data"),
+        (
+            "def pipe():\n    import numpy\n    return numpy.zeros(-1)",
+            "users_mistake.py, line 3: ValueError: negative dimensions",
+        ),
+        (CALLBACK, "users_mistake.py, line 3: KeyError: 'gone'"),
+        (CONDITIONALS, 'users_mistake.py", line 4, in pipe'),
+    ],
+    ids=["name", "syntax", "import", "call", "library", "callback", "conditionals"],
+)
+def test_an_error_in_the_users_code_is_told_with_its_line(tmp_path, monkeypatch, code, message):
+    (tmp_path / "users_mistake.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "users_mistake", raising=False)
+
+    said = run("preview", "users_mistake:pipe")
+
+    assert said.exit_code == 1
+    assert message in said.output
+    assert "generated" not in said.output
+    assert "Traceback" not in said.output
+
+
+def test_an_error_in_another_module_of_the_users_package_is_told_with_its_line(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "users_package").mkdir()
+    (tmp_path / "users_package" / "pipelines.py").write_text("from users_package import helper")
+    (tmp_path / "users_package" / "helper.py").write_text("\n1 / 0")
+    monkeypatch.chdir(tmp_path)
+
+    said = run("preview", "users_package.pipelines:pipe")
+
+    assert said.exit_code == 1
+    assert "helper.py, line 2: ZeroDivisionError: division by zero" in said.output
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
@@ -77,7 +185,9 @@ def test_a_pipeline_of_ones_own_is_drawn_in_visible_colours(pipelines, name):
         ("no_module:x", "No module named 'no_module'"),
         ("{}:number", "expected 'number' of '{}' to be a DALI pipeline"),
         ("{}:missing", "expected 'missing' of '{}' to be a DALI pipeline"),
-        ("{}:unlabelled", "expected class ids in the pipeline's last output, got uint8"),
+        ("{}:unlabelled", "class ids or one-hot rows in the pipeline's last output, got uint8"),
+        ("{}:smoothed", "one-hot rows in the pipeline's last output, got float32 (6, 3)"),
+        ("{}:empty", "one-hot rows in the pipeline's last output, got float32 (6, 3)"),
     ],
 )
 def test_a_source_that_cannot_be_drawn_says_so_in_a_line(pipelines, source, message):
