@@ -1,9 +1,11 @@
 """The command itself: how it is called, and what it says where its extra is missing."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from support.requirements import require
 
 require("typer", backend="dali")
@@ -33,3 +35,20 @@ def test_the_command_without_its_extra_says_which():
     assert said.returncode == 1
     assert "the command needs typer, which is missing: pip install 'dali-mixup[cli]'" in said.stderr
     assert "Traceback" not in said.stderr
+
+
+@pytest.mark.parametrize("argument", ["doctor", "--help"])
+def test_a_reader_that_has_left_is_no_error_to_tell(argument):
+    reading, writing = os.pipe()
+    os.close(reading)
+
+    said = subprocess.run(
+        [sys.executable, "-m", "dali_mixup", argument],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+    os.close(writing)
+    assert said.returncode == 1
+    assert said.stderr == ""
