@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import shutil
@@ -20,6 +21,7 @@ from dali_mixup.output import OutputFormat
 
 GOOD, NOTE, BAD = "good", "note", "bad"
 EXTRAS = "pip install 'dali-mixup[cuda12]' (or [cuda13])"
+CACHE = "CuPy cannot create its cache: set CUPY_CACHE_DIR to a writable folder"
 NEEDS_CAPABILITY = (7, 0)  # plans travel in a launch's 32,764 bytes of parameters
 
 
@@ -67,8 +69,15 @@ def _library(module: str, missing: str, advice: str) -> Finding:
     try:
         found = import_module(module)
     except Exception as error:  # a library that does not load raises what it likes
-        return Finding(module, missing, f"not usable: {error}", advice)
+        return Finding(module, missing, f"not usable: {error}", _advice(error, advice))
     return Finding(module, GOOD, found.__version__)
+
+
+def _advice(error: Exception, usual: str) -> str:
+    """CuPy creates the folders of its cache when it is imported."""
+    cache = os.environ.get("CUPY_CACHE_DIR", os.path.expanduser("~/.cupy/kernel_cache"))
+    refused = error.filename if isinstance(error, OSError) else None
+    return CACHE if refused is not None and Path(cache).is_relative_to(refused) else usual
 
 
 def _torch_sees_a_gpu() -> bool:
@@ -96,7 +105,7 @@ def _nvrtc(missing: str) -> Iterator[Finding]:
     try:
         version = ".".join(map(str, import_module("cupy.cuda").nvrtc.getVersion()))
     except Exception as error:  # CuPy reports a library that does not load in several ways
-        yield Finding("NVRTC", missing, f"not usable: {error}", EXTRAS)
+        yield Finding("NVRTC", missing, f"not usable: {error}", _advice(error, EXTRAS))
         return
     loaded = sorted(
         {line.split()[-1] for line in _memory_map() if re.search(r"libnvrtc\.so", line)}
@@ -165,7 +174,8 @@ def _attempt(what: str, failed: str, test: Callable[[], str]) -> Finding:
     except ArithmeticError as error:
         return Finding(what, BAD, str(error), "report this, with all the lines above")
     except Exception as error:  # whatever it is, a report is asked for and not a traceback
-        return Finding(what, failed, f"{type(error).__name__}: {error}", EXTRAS)
+        detail = f"{type(error).__name__}: {error}"
+        return Finding(what, failed, detail, _advice(error, EXTRAS))
 
 
 def _example() -> tuple[Mixup, np.ndarray, np.ndarray]:

@@ -1,11 +1,14 @@
 """``dali-mixup doctor``: what it finds, what it advises, and its exit code."""
 
 import importlib
+import os
+import subprocess
 import sys
 
 import numpy as np
 import pytest
 from support.command import run
+from support.requirements import require
 
 from dali_mixup.cli import doctor
 from dali_mixup.cli.doctor import BAD, GOOD, NOTE, Finding
@@ -62,6 +65,69 @@ def test_a_library_that_does_not_load_is_a_line_of_the_report(monkeypatch):
     assert findings["torch"].state == NOTE
     assert "libcudnn.so.9" in findings["torch"].detail
     assert findings["numpy reference"].state == GOOD
+
+
+@pytest.fixture
+def doctor_of(tmp_path):
+    """Runs ``doctor`` for a user whose home cannot be written."""
+    require("cupy")
+    (tmp_path / "file").touch()
+    home = {"HOME": str(tmp_path / "file" / "home"), "COLUMNS": "200"}
+    command = [sys.executable, "-m", "dali_mixup", "doctor", "--backend", "cupy"]
+
+    def call(**variables):
+        inherited = {k: v for k, v in os.environ.items() if k != "CUPY_CACHE_DIR"}
+        environment = inherited | home | variables
+        return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+    return call
+
+
+def test_a_home_without_room_for_cupys_cache_is_named_and_no_library_is_blamed(doctor_of):
+    said = doctor_of()
+
+    mended = "-> CuPy cannot create its cache: set CUPY_CACHE_DIR to a writable folder"
+    about_cupy = said.stdout.partition(" cupy ")[2].partition(" driver ")[0]
+    assert said.returncode == 1
+    assert said.stdout.count(mended) >= 3  # the library, NVRTC, the kernel
+    assert "pip install" not in about_cupy
+
+
+def test_the_folder_in_cupy_cache_dir_is_the_one_that_counts(doctor_of, tmp_path):
+    writable = doctor_of(CUPY_CACHE_DIR=str(tmp_path / "cache"))
+    unwritable = doctor_of(HOME=str(tmp_path), CUPY_CACHE_DIR=str(tmp_path / "file" / "cache"))
+
+    assert "CuPy cannot create its cache" not in writable.stdout
+    assert "CuPy cannot create its cache" in unwritable.stdout
+
+
+def test_another_file_that_cannot_be_read_is_not_said_to_be_cupys_cache(monkeypatch):
+    def refuse(module):
+        if module == "cupy":
+            raise PermissionError(13, "Permission denied", "/usr/lib/libcupy.so")
+        return importlib.import_module(module)
+
+    monkeypatch.setattr(doctor, "import_module", refuse)
+
+    (finding,) = (found for found in doctor.examine("numpy") if found.what == "cupy")
+
+    assert finding.advice == doctor.EXTRAS
+
+
+@pytest.mark.parametrize(
+    ("capability", "state"), [((6, 1), BAD), ((7, 0), GOOD), ((7, 5), GOOD), ((10, 0), GOOD)]
+)
+def test_a_card_below_compute_capability_7_0_is_bad(monkeypatch, capability, state):
+    cuda = require("torch").cuda
+    monkeypatch.setattr(cuda, "get_device_capability", lambda: capability)
+    monkeypatch.setattr(cuda, "get_device_name", lambda: "a card")
+    monkeypatch.setattr(doctor, "_torch_sees_a_gpu", lambda: True)
+
+    found = doctor._card(NOTE)
+
+    assert found.state == state
+    assert f"a card, compute capability {capability[0]}.{capability[1]}" in found.detail
+    assert found.advice == ("expected 7.0 or newer" if state == BAD else "")
 
 
 def test_two_builds_of_one_library_are_bad(monkeypatch):
