@@ -6,7 +6,7 @@ CORE = .venv-core/bin
 
 # The main job on real photographs: make demo, or make demo IMAGES=folder/with/one/folder/a/class
 demo: .venv/ready
-	$(FULL)/python -m benchmarks.demo $(if $(IMAGES),--images $(IMAGES))
+	$(FULL)/python -m benchmarks.demo $${IMAGES:+--images "$$IMAGES"}
 
 # Beside the libraries it replaces, each figure measured in the same run; recorded for the README.
 bench: .venv/bench-ready

@@ -2,14 +2,18 @@
 
     python -m benchmarks.demo [--images FOLDER] [--out FOLDER]
 
-Writes a contact sheet and prints images a second with and without mixing.
+Writes a contact sheet and prints images a second with and without mixing. Bad input exits with 2
+and a message.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
+
+from PIL import Image
 
 from dali_mixup import Mixup, MixupClassificationIterator, OutputFormat, image_pipeline
 from dali_mixup.cli.contact_sheet import contact_sheet
@@ -73,24 +77,56 @@ def images_per_second(images: Path, classes: int) -> dict[str, float]:
     }
 
 
+def image_files(images: Path) -> list[Path]:
+    known = Image.registered_extensions()
+    return sorted(file for file in images.glob("*/*") if file.suffix.lower() in known)
+
+
+def is_corrupt(file: Path) -> bool:
+    try:
+        with Image.open(file) as image:
+            image.load()
+    except (OSError, SyntaxError):  # Pillow reports a broken PNG as SyntaxError
+        return True
+    return False
+
+
+def demonstrate(images: Path | None, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    if images is None:
+        from benchmarks.photographs import write_photographs
+
+        images = out / "photographs"
+        write_photographs(images, per_class=24)
+    if not image_files(images):
+        raise ValueError(
+            f"images: expected a folder with one folder of images a class, got {images}"
+        )
+    names = sorted(folder.name for folder in images.iterdir() if folder.is_dir())
+    try:
+        draw_sheet(images, names, out / "contact_sheet.png")
+        show_a_batch(images, len(names))
+        for what, speed in images_per_second(images, len(names)).items():
+            work = "decode, augment, normalise; DALI on 2 CPU threads"
+            print(f"{what}: {speed:.0f} images/s ({work})")
+    except RuntimeError as error:
+        # DALI does not say which file.
+        corrupt = next(filter(is_corrupt, image_files(images)), None)
+        if corrupt is None:
+            raise
+        raise ValueError(f"images: expected images that can be decoded, got {corrupt}") from error
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--images", type=Path, help="a folder with one folder of images a class")
     parser.add_argument("--out", type=Path, default=Path("demo"))
     arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    images = arguments.images
-    if images is None:
-        from benchmarks.photographs import write_photographs
-
-        images = arguments.out / "photographs"
-        write_photographs(images, per_class=24)
-    names = sorted(folder.name for folder in images.iterdir() if folder.is_dir())
-
-    draw_sheet(images, names, arguments.out / "contact_sheet.png")
-    show_a_batch(images, len(names))
-    for what, speed in images_per_second(images, len(names)).items():
-        print(f"{what}: {speed:.0f} images/s (decode, augment, normalise; DALI on 2 CPU threads)")
+    try:
+        demonstrate(arguments.images, arguments.out)
+    except (OSError, ValueError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
 
 
 if __name__ == "__main__":
