@@ -252,12 +252,7 @@ class Mixup:
         ValueError
             CutMix without `image_size`.
         """
-        position = Position(
-            require_int("epoch", epoch, least=0, below=KEY_LIMIT),
-            require_int("step", step, least=0, below=KEY_LIMIT),
-            require_int("stream", stream, least=0, below=KEY_LIMIT),
-        )
-        return self._draw(batch_size, image_size, position)
+        return self._draw(batch_size, image_size, _position(epoch, step, stream))
 
     def _draw(
         self, batch_size: int, image_size: tuple[int, int] | None, position: Position
@@ -307,7 +302,7 @@ class Mixup:
         MixPlan
         """
         batch = as_images(images, self.backend, self.layout)
-        return self._plan_for(batch, labels, Position(epoch, step, stream), mixed)
+        return self._plan_for(batch, labels, _position(epoch, step, stream), mixed)
 
     def _plan_for(
         self, images: Images, labels: Any, position: Position, mixed: bool = True
@@ -438,6 +433,14 @@ class Mixup:
         if ignored is not None and ignored.any():
             targets[ignored] = 0
         return mixed, targets
+
+
+def _position(epoch: int, step: int, stream: int) -> Position:
+    return Position(
+        require_int("epoch", epoch, least=0, below=KEY_LIMIT),
+        require_int("step", step, least=0, below=KEY_LIMIT),
+        require_int("stream", stream, least=0, below=KEY_LIMIT),
+    )
 
 
 def raise_reported() -> None:
