@@ -13,6 +13,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -128,6 +129,7 @@ def in_memory(device: str) -> Iterator[Delivery]:
 def dali_iterator(folder: str, device: str) -> Iterator[Delivery]:
     """Epochs without end, over iterators that go on where the one before stood."""
     epoch, checkpoint = 0, None
+    mixup = replace(MIXUPS[0])
     while True:
         loader = MixupClassificationIterator(
             image_pipeline(
@@ -137,12 +139,12 @@ def dali_iterator(folder: str, device: str) -> Iterator[Delivery]:
             reader_name="Reader",
             auto_reset=True,
             last_batch_policy=LastBatchPolicy.PARTIAL,
-            mixup=MIXUPS[0],
+            mixup=mixup,
             plan_key="plan",
         )  # fmt: skip
         for _ in range(EPOCHS_A_LOADER):
             for step, [batch] in enumerate(loader):
-                yield Delivery(batch["plan"], MIXUPS[0], epoch, step)
+                yield Delivery(batch["plan"], mixup, epoch, step)
             epoch += 1
         checkpoint = dali_checkpoints(loader.state_dict())[0]
         del loader, batch

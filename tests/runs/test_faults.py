@@ -145,7 +145,7 @@ def test_an_interrupted_step_is_the_next_batchs(folder, monkeypatch):
         def interrupted(*arguments, **keywords):
             raise KeyboardInterrupt
 
-        patched.setattr(Mixup, "__call__", interrupted)
+        patched.setattr(Mixup, "mix", interrupted)
         with pytest.raises(KeyboardInterrupt):
             next(loader)
 
