@@ -1,8 +1,9 @@
 PYTHON ?= python3
 FULL = .venv/bin
 CORE = .venv-core/bin
+FLOORS = .venv-floors/bin
 
-.PHONY: demo bench test test-wheel nightly lint docs
+.PHONY: demo bench test test-wheel test-floors nightly lint docs dist
 
 # The main job on real photographs: make demo, or make demo IMAGES=folder/with/one/folder/a/class
 demo: .venv/ready
@@ -29,6 +30,21 @@ test-wheel: .venv-core/ready
 	$(CORE)/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall build/wheel/*
 	cd tests && DALI_MIXUP_TEST_BACKENDS=numpy ../$(CORE)/pytest
 
+# The oldest versions: numpy 1.26, CuPy 13.6, and DALI 1.53 and 2.0 in turn. CuPy 13 does not look for
+# NVRTC's wheel by itself.
+test-floors: .venv-floors/ready
+	for dali in 1.53.0 2.0.0; do \
+		$(FLOORS)/pip install --quiet --disable-pip-version-check nvidia-dali-cuda120==$$dali && \
+		LD_LIBRARY_PATH=$$(echo $(CURDIR)/.venv-floors/lib/python3*/site-packages/nvidia/cuda_nvrtc/lib) \
+		DALI_MIXUP_TEST_BACKENDS=numpy,host,torch,dali $(FLOORS)/pytest \
+			tests/core tests/backends tests/loaders tests/runs/test_lightning.py || exit 1; done
+
+# A wheel and a source distribution, in dist/, ready to be published.
+dist: .venv/ready
+	rm -rf dist
+	$(FULL)/python -m build --quiet
+	$(FULL)/twine check --strict dist/*
+
 # The site, in docs/_build/html; a warning is an error.
 docs: .venv/ready
 	$(FULL)/sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build/html
@@ -48,13 +64,20 @@ lint: .venv/ready
 .venv/ready: pyproject.toml .ci/cpu-constraints.txt
 	$(PYTHON) -m venv .venv
 	$(FULL)/pip install --quiet --disable-pip-version-check -c .ci/cpu-constraints.txt \
-		--editable '.[cpu,cli,demo,study,test,docs]' cupy-cuda12x nvidia-cuda-nvrtc-cu12 \
+		--editable '.[cpu,cli,demo,study,test,docs,dist]' cupy-cuda12x nvidia-cuda-nvrtc-cu12 \
 		nvidia-cuda-runtime-cu12 nvidia-cuda-nvdisasm lightning torchdata accelerate transformers
 	$(FULL)/pip install --quiet --disable-pip-version-check --no-deps timm torchvision
 	touch $@
 
 .venv/bench-ready: .venv/ready
 	$(FULL)/pip install --quiet --disable-pip-version-check --no-deps kornia kornia_rs
+	touch $@
+
+.venv-floors/ready: pyproject.toml .ci/floor-constraints.txt
+	$(PYTHON) -m venv .venv-floors
+	$(FLOORS)/pip install --quiet --disable-pip-version-check -c .ci/floor-constraints.txt \
+		--editable '.[cpu,cli,test]' nvidia-dali-cuda120==1.53.0 cupy-cuda12x \
+		nvidia-cuda-nvrtc-cu12 nvidia-cuda-nvdisasm lightning torchdata
 	touch $@
 
 # What the reference needs and no more: its tests run in anybody's CI.

@@ -21,7 +21,9 @@ from dali_mixup.output import OutputFormat
 
 GOOD, NOTE, BAD = "good", "note", "bad"
 EXTRAS = "pip install 'dali-mixup[cuda12]' (or [cuda13])"
+CONTAINER = "pip install 'dali-mixup[{}]', which leaves the container's torch, numpy and DALI alone"
 CACHE = "CuPy cannot create its cache: set CUPY_CACHE_DIR to a writable folder"
+CONTAINER_VERSION = "NVIDIA_PYTORCH_VERSION"
 NEEDS_CAPABILITY = (7, 0)  # plans travel in a launch's 32,764 bytes of parameters
 
 
@@ -49,9 +51,10 @@ def examine(backend: str = "auto") -> list[Finding]:
     findings = [
         Finding("Python", GOOD, f"{platform.python_version()}, {platform.system()}"),
         _library("numpy", BAD, "pip install numpy"),
-        _library("torch", missing, EXTRAS),
-        _library("nvidia.dali", missing, EXTRAS),
-        _library("cupy", missing, EXTRAS),
+        *_container(),
+        _library("torch", missing, how_to_install()),
+        _library("nvidia.dali", missing, how_to_install()),
+        _library("cupy", missing, how_to_install()),
         *_doubles(),
         *_nvrtc(missing),
         _driver(missing),
@@ -63,6 +66,22 @@ def examine(backend: str = "auto") -> list[Finding]:
     if gpu:
         findings.append(_attempt("kernel, run", missing, _kernel_equals_the_reference))
     return findings
+
+
+def how_to_install() -> str:
+    """The command that installs what a GPU needs, in NVIDIA's containers another one."""
+    if CONTAINER_VERSION not in os.environ:
+        return EXTRAS
+    cuda = os.environ.get("CUDA_VERSION", "12").partition(".")[0]
+    return CONTAINER.format(f"container-cuda{cuda}")
+
+
+def _container() -> Iterator[Finding]:
+    version = os.environ.get(CONTAINER_VERSION)
+    if version is not None:
+        yield Finding(
+            "container", GOOD, f"NVIDIA's PyTorch {version}; to install: {how_to_install()}"
+        )
 
 
 def _library(module: str, missing: str, advice: str) -> Finding:
@@ -105,7 +124,7 @@ def _nvrtc(missing: str) -> Iterator[Finding]:
     try:
         version = ".".join(map(str, import_module("cupy.cuda").nvrtc.getVersion()))
     except Exception as error:  # CuPy reports a library that does not load in several ways
-        yield Finding("NVRTC", missing, f"not usable: {error}", _advice(error, EXTRAS))
+        yield Finding("NVRTC", missing, f"not usable: {error}", _advice(error, how_to_install()))
         return
     loaded = sorted(
         {line.split()[-1] for line in _memory_map() if re.search(r"libnvrtc\.so", line)}
@@ -175,7 +194,7 @@ def _attempt(what: str, failed: str, test: Callable[[], str]) -> Finding:
         return Finding(what, BAD, str(error), "report this, with all the lines above")
     except Exception as error:  # whatever it is, a report is asked for and not a traceback
         detail = f"{type(error).__name__}: {error}"
-        return Finding(what, failed, detail, _advice(error, EXTRAS))
+        return Finding(what, failed, detail, _advice(error, how_to_install()))
 
 
 def _example() -> tuple[Mixup, np.ndarray, np.ndarray]:
@@ -205,12 +224,11 @@ def _reference_equals_the_formula() -> str:
 def _kernel_compiles() -> str:
     compiler = import_module("dali_mixup.backends.cuda.compiler")
     launch = import_module("dali_mixup.backends.cuda.launch")
-    architecture = "sm_90"
-    if _torch_sees_a_gpu():
-        major, minor = import_module("torch").cuda.get_device_capability()
-        architecture = f"sm_{major}{minor}"
+    gpu = _torch_sees_a_gpu()
+    capability = import_module("torch").cuda.get_device_capability() if gpu else (9, 0)
+    architecture = compiler.target_for(capability)
     kernel = launch.label_launch(64, by_pointer=False).kernel
-    size = len(compiler.compile_kernels((kernel,), architecture).cubin)
+    size = len(compiler.compile_kernels((kernel,), architecture).code)
     return f"{size} bytes for {architecture}"
 
 

@@ -101,7 +101,7 @@ def disassemble(kernel: str, folder: Path) -> str:
     if nvdisasm is None:
         pytest.skip("nvdisasm is not installed")
     cubin = folder / "mixup.cubin"
-    cubin.write_bytes(nvrtc.compile_kernels((kernel,), "sm_90").cubin)
+    cubin.write_bytes(nvrtc.compile_kernels((kernel,), "sm_90").code)
     return subprocess.run(
         [nvdisasm, "-c", str(cubin)], check=True, capture_output=True, text=True
     ).stdout

@@ -83,7 +83,7 @@ def every_kernel():
             parts, pool.map(lambda part: compile_kernels(part, architecture), parts), strict=True
         ):
             module = device.Module()
-            module.load(code.cubin)
+            module.load(code.code)
             functions |= zip(part, map(module.get_function, code.names), strict=True)
     return functions
 

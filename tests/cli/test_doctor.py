@@ -164,3 +164,25 @@ def test_doctors_exit_code_is_for_ci(monkeypatch, state, code):
 
     assert said.exit_code == code
     assert "[y]" in said.output
+
+
+@pytest.mark.parametrize(
+    ("cuda", "extra"), [("13.0.1.012", "container-cuda13"), ("12.9.1", "container-cuda12")]
+)
+def test_nvidias_container_is_recognised_and_gets_its_own_line(monkeypatch, cuda, extra):
+    monkeypatch.setenv("NVIDIA_PYTORCH_VERSION", "25.09")
+    monkeypatch.setenv("CUDA_VERSION", cuda)
+    monkeypatch.setitem(sys.modules, "cupy", None)
+
+    findings = {finding.what: finding for finding in doctor.examine()}
+
+    line = f"pip install 'dali-mixup[{extra}]', which leaves the container's torch"
+    assert "PyTorch 25.09" in findings["container"].detail
+    assert line in findings["container"].detail
+    assert line in findings["cupy"].advice
+
+
+def test_outside_of_a_container_nothing_is_said_of_one(monkeypatch):
+    monkeypatch.delenv("NVIDIA_PYTORCH_VERSION", raising=False)
+
+    assert "container" not in {finding.what for finding in doctor.examine()}

@@ -108,6 +108,7 @@ def take_the_gpus_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "DEVICE_TYPE", "cpu")
     monkeypatch.setattr(device, "run", run)
     monkeypatch.setattr(device, "pinned", torch.clone)
+    monkeypatch.setattr(device, "plan_capacity", lambda: PLAN_CAPACITY)
     monkeypatch.setattr(device, "is_capturing", lambda device: False)
     monkeypatch.setattr(device, "index_of", lambda device: 0)
     monkeypatch.setattr(device, "synchronize", lambda device: None)

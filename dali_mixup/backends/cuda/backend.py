@@ -26,7 +26,6 @@ from dali_mixup.backends.cuda.launch import (
     DENSE_ROWS,
     INT32_IDS,
     INT64_IDS,
-    PLAN_CAPACITY,
     REPORT,
     LabelArguments,
     Launch,
@@ -351,7 +350,7 @@ def _run(
 
 
 def _by_pointer(plan: MixPlan | DevicePlan) -> bool:
-    return isinstance(plan, DevicePlan) or len(plan) > PLAN_CAPACITY
+    return isinstance(plan, DevicePlan) or len(plan) > gpu.plan_capacity()
 
 
 def _pinned(plan: MixPlan) -> torch.Tensor:

@@ -13,11 +13,36 @@ KERNEL_FILE = "mixup.cu"
 
 
 class Compiled(NamedTuple):
-    """Machine code, the kernels' names in it, and the compiler's log."""
+    """Machine code or PTX, the kernels' names in it, and the compiler's log."""
 
-    cubin: bytes
+    code: bytes
     names: tuple[str, ...]
     log: str
+
+
+def target_for(capability: tuple[int, int]) -> str:
+    """The architecture to compile for, so that a GPU of this compute capability runs it.
+
+    The GPU's own; else the newest older one of the same major version that NVRTC knows, whose
+    machine code runs there too ("sm_100" for 10.3); else the newest older one as PTX, which the
+    driver compiles for the GPU ("compute_120" for 13.0).
+
+    Raises
+    ------
+    RuntimeError
+        NVRTC knows newer architectures only.
+    """
+    major, minor = capability
+    older = [known for known in nvrtc.getSupportedArchs() if known <= 10 * major + minor]
+    if not older:
+        version = ".".join(map(str, nvrtc.getVersion()))
+        raise RuntimeError(
+            f"NVRTC {version}: expected a GPU of compute capability "
+            f"{min(nvrtc.getSupportedArchs()) / 10} or newer, got {major}.{minor}; "
+            "install an extra with an older CUDA, such as [cuda12]"
+        )
+    newest = max(older)
+    return f"sm_{newest}" if newest // 10 == major else f"compute_{newest}"
 
 
 def compile_kernels(
@@ -27,7 +52,9 @@ def compile_kernels(
     options: tuple[str, ...] = (),
     source: str | None = None,
 ) -> Compiled:
-    """Compile specialisations, named as in C++, for an architecture such as "sm_90".
+    """Compile specialisations, named as in C++, for an architecture.
+
+    "sm_90" makes machine code, "compute_90" PTX.
 
     CuPy's own compilation adds ``-ftz=true``, which would flush subnormal numbers to zero and with
     them the equality with the reference; and it asks for a device.
@@ -53,7 +80,14 @@ def compile_kernels(
                 f"{nvrtc.getProgramLog(program)}"
             ) from error
         names = tuple(nvrtc.getLoweredName(program, kernel) for kernel in kernels)
-        # CuPy hands the code out one byte short; that byte is padding.
-        return Compiled(nvrtc.getCUBIN(program) + b"\0", names, nvrtc.getProgramLog(program))
+        return Compiled(_code(program, architecture), names, nvrtc.getProgramLog(program))
     finally:
         nvrtc.destroyProgram(program)
+
+
+def _code(program: int, architecture: str) -> bytes:
+    """Machine code, which CuPy returns one byte of padding short, or PTX and a zero."""
+    if architecture.startswith("sm_"):
+        return bytes(nvrtc.getCUBIN(program)) + b"\0"
+    ptx = nvrtc.getPTX(program)
+    return (ptx.encode() if isinstance(ptx, str) else bytes(ptx)) + b"\0"

@@ -7,12 +7,14 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import torch
+from cupy.cuda import runtime
 from cupy.cuda.function import CPointer, Function, Module
 
-from dali_mixup.backends.cuda.compiler import compile_kernels
-from dali_mixup.backends.cuda.launch import BLOCK, Launch
+from dali_mixup.backends.cuda.compiler import compile_kernels, target_for
+from dali_mixup.backends.cuda.launch import BLOCK, OLD_PLAN_CAPACITY, PLAN_CAPACITY, Launch
 
 DEVICE_TYPE = "cuda"
+CUDA_12_1 = 12010  # of driver 530
 
 
 class _Stream(NamedTuple):
@@ -36,11 +38,17 @@ def run(launch: Launch, parameters: tuple[Any, ...], device: torch.device) -> No
 
 @cache
 def _function(kernel: str, device_index: int) -> Function:
-    major, minor = torch.cuda.get_device_capability(device_index)
-    compiled = compile_kernels((kernel,), f"sm_{major}{minor}")
+    target = target_for(torch.cuda.get_device_capability(device_index))
+    compiled = compile_kernels((kernel,), target)
     module = Module()
-    module.load(compiled.cubin)
+    module.load(compiled.code)
     return module.get_function(compiled.names[0])
+
+
+@cache
+def plan_capacity() -> int:
+    """Samples whose plan can be a parameter of a launch: drivers before 530 take 4,096 bytes."""
+    return PLAN_CAPACITY if runtime.driverGetVersion() >= CUDA_12_1 else OLD_PLAN_CAPACITY
 
 
 def pinned(tensor: torch.Tensor) -> torch.Tensor:

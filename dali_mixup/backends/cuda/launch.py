@@ -20,6 +20,9 @@ BLOCK = 192
 PLAN_CAPACITY = 2041
 """Samples whose plan goes by value: 16 bytes each beside the batch's 104, of 32,764 in all."""
 
+OLD_PLAN_CAPACITY = 64
+"""The same for drivers that take 4,096 bytes of parameters."""
+
 NO_LABELS, INT32_IDS, INT64_IDS, DENSE_ROWS = range(4)
 
 REPORT = np.dtype([("row_and_one", "<i4"), ("num_classes", "<i4"), ("label", "<i8")])
