@@ -2,13 +2,11 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.processes import finish, start, torchrun
 from support.requirements import require
 
 from dali_mixup import Mixup
@@ -40,33 +38,6 @@ def folders(root, world):
         "even": write_files(root / "even", FULL * world),
         "uneven": write_files(root / "uneven", FULL * world + 1),
     }
-
-
-def start(command, **variables):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
-    return subprocess.Popen(
-        [sys.executable, *map(str, command)],
-        env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-
-
-def finish(process):
-    """What it printed; it has to end well, and not to outlive the test."""
-    try:
-        printed, _ = process.communicate(timeout=240)
-    finally:
-        process.terminate()
-    assert process.returncode == 0, printed
-    return printed
-
-
-def torchrun(world, *arguments, max_restarts=0):
-    command = [
-        "-m", "torch.distributed.run", "--nproc-per-node", world, "--max-restarts", max_restarts,
-        "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1",
-    ]  # fmt: skip
-    # gloo cannot meet anew through a store that still has the addresses of the attempt before.
-    return finish(start([*command, WORKER, *arguments], TORCH_DISABLE_SHARE_RDZV_TCP_STORE="1"))
 
 
 def journals(out, name, world):
@@ -105,7 +76,7 @@ def data(world, tmp_path_factory):
 def undisturbed(world, data, tmp_path_factory):
     """The folder of the journals of a run that nothing happened to."""
     out = tmp_path_factory.mktemp("undisturbed")
-    torchrun(world, out, "--read", *data.values(), "--train", data["even"])
+    torchrun(world, WORKER, out, "--read", *data.values(), "--train", data["even"])
     return out
 
 
@@ -179,7 +150,7 @@ def test_a_group_that_is_restarted_loses_nothing_and_repeats_nothing(
 ):
     arguments = ["--read", data["uneven"], "--die-after", 5]
 
-    printed = torchrun(world, tmp_path, *arguments, max_restarts=1)
+    printed = torchrun(world, WORKER, tmp_path, *arguments, max_restarts=1)
 
     batches = batches_of(tmp_path, "uneven", world)
     assert "exitcode: 17" in printed
