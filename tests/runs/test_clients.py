@@ -295,26 +295,42 @@ def test_the_trainer_goes_on_in_the_middle_of_an_epoch(tmp_path):
     torch.testing.assert_close(resumed.weights, whole.weights, rtol=0, atol=0)
 
 
-def test_the_trainer_refuses_to_skip_batches_of_a_loader_that_mixes(tmp_path):
-    client = import_module("runs.clients.transformers_trainer")
+def loader_trainer():
+    """A Trainer whose loader mixes."""
+    transformers = require("transformers", backend="dali")
 
-    class LoaderTrainer(client.transformers.Trainer):
+    class LoaderTrainer(transformers.Trainer):
         def get_train_dataloader(self):
             return MixupLoader(
                 super().get_train_dataloader(),
-                Mixup(num_classes=SAMPLES),
+                Mixup(num_classes=SAMPLES, alpha=1.0),
                 data_key="pixel_values",
                 label_key="labels",
             )
 
-    trained(tmp_path / "whole", trainer_class=LoaderTrainer)
+    return LoaderTrainer
+
+
+def test_the_trainer_cannot_skip_batches_past_the_mixing(tmp_path):
+    trained(tmp_path, trainer_class=loader_trainer())
 
     with pytest.raises(AttributeError, match="do so with the loader and wrap the result"):
-        trained(
-            tmp_path / "resumed",
-            trainer_class=LoaderTrainer,
-            checkpoint=tmp_path / "whole" / "checkpoint-6",
-        )
+        trained(tmp_path, trainer_class=loader_trainer(), checkpoint=tmp_path / "checkpoint-6")
+
+
+def test_the_trainer_without_skipping_mixes_the_interrupted_epoch_again(tmp_path):
+    whole = trained(tmp_path, trainer_class=loader_trainer())
+
+    resumed = trained(
+        tmp_path,
+        trainer_class=loader_trainer(),
+        checkpoint=tmp_path / "checkpoint-6",
+        ignore_data_skip=True,
+    )
+
+    torch.testing.assert_close(
+        resumed.received.targets, whole.received.targets[4:10], rtol=0, atol=0
+    )
 
 
 def test_the_trainers_loss_is_the_mean_cross_entropy_of_its_batch(tmp_path):

@@ -25,9 +25,11 @@ def batches_ahead(loader):
     fetched = queue.Queue(maxsize=2)
 
     def fetch():
-        for batch in loader:
-            fetched.put(batch)
-        fetched.put(END)
+        try:
+            for batch in loader:
+                fetched.put(batch)
+        finally:
+            fetched.put(END)
 
     threading.Thread(target=fetch, daemon=True).start()
     return iter(fetched.get, END)
