@@ -38,7 +38,8 @@ def with_code(pages):
 def a_users_machine(tmp_path, monkeypatch, photo_folder, torch):
     """A folder with the data that the pages name, and a CPU where there is no GPU."""
     require("lightning", backend="dali")
-    require("accelerate", backend="dali")
+    for library in ("accelerate", "transformers", "torchdata"):
+        require(library, backend="dali")
     pipeline = require("dali_mixup.loaders.pipeline", backend="dali")
     for name in ("imagenet/train", "photos/train", "photos/val"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
