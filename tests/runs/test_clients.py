@@ -52,10 +52,11 @@ class Received(NamedTuple):
 Run = Callable[[Path, Path], list[Received]]
 
 
-def over_folder(client: str, **options) -> Run:
+def over_folder(client: str, *, needs: tuple[str, ...] = (), **options) -> Run:
     """The client reads the folder of pictures."""
 
     def run(folder, out):
+        require_all(needs)
         model = Witness()
         import_module(f"runs.clients.{client}").train(folder, model, model.criterion, **options)
         return [Received(model.images, model.targets)]
@@ -63,12 +64,11 @@ def over_folder(client: str, **options) -> Run:
     return run
 
 
-def over_dataset(client: str, *, needs: str = "torch", smoothing: float = 0.0, **options) -> Run:
+def over_dataset(client: str, *, smoothing: float = 0.0, **options) -> Run:
     """The client is handed a torch Dataset; its targets are smoothed by `smoothing`."""
+    run_client = over_folder(client, **options)
 
     def run(folder, out):
-        require(needs, backend="dali")
-        run_client = over_folder(client, **options)
         ((images, targets),) = run_client(dataset(), out)
         return [
             Received(images, [(rows - smoothing / SAMPLES) / (1 - smoothing) for rows in targets])
@@ -77,17 +77,25 @@ def over_dataset(client: str, *, needs: str = "torch", smoothing: float = 0.0, *
     return run
 
 
-def on_two_ranks(client: str, *arguments: object, needs: str, reads_folder: bool = False) -> Run:
+def on_two_ranks(
+    client: str, *arguments: object, needs: tuple[str, ...], reads_folder: bool = False
+) -> Run:
     """The client is started by torchrun."""
 
     def run(folder, out):
-        require(needs, backend="dali")
+        require_all(needs)
         torchrun(2, RANK, client, folder if reads_folder else "", out, *arguments)
         return [Received(*torch.load(out / f"{rank}.pt")) for rank in range(2)]
 
     return run
 
 
+def require_all(modules: tuple[str, ...]) -> None:
+    for module in modules:
+        require(module, backend="dali")
+
+
+LIGHTNING, ACCELERATE = ("lightning",), ("accelerate", "torchdata")
 CLIENTS = {
     "generic_iterator_subclass": over_folder("generic_iterator_subclass"),
     "dali_wrapper": over_folder("dali_wrapper"),
@@ -103,12 +111,12 @@ CLIENTS = {
     "timm_train": over_dataset("timm_train", smoothing=0.1),
     "collate_workers": over_dataset("collate_workers"),
     "collate_persistent_workers": over_dataset("collate_workers", persistent_workers=True),
-    "lightning_trainer": over_folder("lightning_trainer"),
+    "lightning_trainer": over_folder("lightning_trainer", needs=LIGHTNING),
     "lightning_trainer_2_ranks": on_two_ranks(
-        "lightning_trainer", needs="lightning", reads_folder=True
+        "lightning_trainer", needs=LIGHTNING, reads_folder=True
     ),
-    "accelerate_loop": over_dataset("accelerate_loop", needs="accelerate"),
-    "accelerate_loop_2_ranks_resumed": on_two_ranks("accelerate_loop", 3, needs="accelerate"),
+    "accelerate_loop": over_dataset("accelerate_loop", needs=ACCELERATE),
+    "accelerate_loop_2_ranks_resumed": on_two_ranks("accelerate_loop", 3, needs=ACCELERATE),
     "transformers_trainer": lambda folder, out: [trained(out).received],
 }
 """How each client is run on the folder of pictures, with an empty folder of its own."""

@@ -44,7 +44,7 @@ def dataset() -> torch.utils.data.TensorDataset:
 def weights_in(images: torch.Tensor) -> torch.Tensor:
     """The weight of each sample in each image, shape (B, SAMPLES), whatever the pixels' scale."""
     channels_first = images if images.shape[1] <= 4 else images.permute(0, 3, 1, 2)
-    pixels = channels_first[:, 0].flatten(1).double()
+    pixels = channels_first[:, :3].double().mean(1).flatten(1)
     above_black = pixels - pixels.amin(1, keepdim=True)
     return (above_black / above_black.sum(1, keepdim=True))[:, :SAMPLES].float()
 
