@@ -365,10 +365,11 @@ class Mixup:
         Parameters
         ----------
         images : torch tensor or numpy array, shape (B, C, H, W) or (B, H, W, C)
-            uint8, float16, bfloat16 or float32, with 1, 3 or 4 channels. They are not written to.
+            uint8, float16, bfloat16 or float32, with 1, 3 or 4 channels; (B, H, W) with
+            ``layout="HW"``. float64 is converted to float32. They are not written to.
         labels : torch tensor or numpy array, or None
             Class ids, integers of shape (B,) or (B, 1), or dense rows of shape (B, num_classes).
-        plan : MixPlan, optional
+        plan : MixPlan or DevicePlan, optional
             None draws the next plan; calls are counted.
 
         Returns
@@ -413,7 +414,7 @@ class Mixup:
     def _mix(self, images: Images, labels: Any, plan: MixPlan) -> tuple[Any, Any]:
         ignored = self._ignored(labels)
         if ignored is not None and ignored.any():
-            require_left_alone(plan, ignored)
+            require_left_alone(getattr(plan, "plan", plan), ignored)  # also of a DevicePlan
             labels = without_ignored(labels, self.ignore_index or 0)
         num_classes = self.num_classes
         if num_classes is None and labels is not None:
