@@ -23,6 +23,10 @@ GOOD, NOTE, BAD = "good", "note", "bad"
 EXTRAS = "pip install 'dali-mixup[cuda12]' (or [cuda13])"
 CONTAINER = "pip install 'dali-mixup[{}]', which leaves the container's torch, numpy and DALI alone"
 CACHE = "CuPy cannot create its cache: set CUPY_CACHE_DIR to a writable folder"
+NVRTC = (
+    "pip install nvidia-cuda-nvrtc-cu12 (or nvidia-cuda-nvrtc for CUDA 13); CuPy before 14 finds "
+    "it with its folder on LD_LIBRARY_PATH alone"
+)
 CONTAINER_VERSION = "NVIDIA_PYTORCH_VERSION"
 NEEDS_CAPABILITY = (7, 0)  # plans travel in a launch's 32,764 bytes of parameters
 
@@ -93,7 +97,9 @@ def _library(module: str, missing: str, advice: str) -> Finding:
 
 
 def _advice(error: Exception, usual: str) -> str:
-    """CuPy creates the folders of its cache when it is imported."""
+    """CuPy creates the folders of its cache when it is imported, and loads NVRTC later."""
+    if "libnvrtc" in str(error):
+        return NVRTC
     cache = os.environ.get("CUPY_CACHE_DIR", os.path.expanduser("~/.cupy/kernel_cache"))
     refused = error.filename if isinstance(error, OSError) else None
     return CACHE if refused is not None and Path(cache).is_relative_to(refused) else usual

@@ -134,7 +134,8 @@ class MixupLoader:
             The loader is a DALI iterator over pipelines without ``enable_checkpointing=True``.
         """
         checkpoints = getattr(self.loader, "checkpoints", tuple)
-        state = self.loader.state_dict() if hasattr(self.loader, "state_dict") else None
+        source: Any = self.loader
+        state = source.state_dict() if _has_state(source) else None
         return self.mixer.state_dict(checkpoints(), data=data_of(self.loader), loader=state)
 
     def load_state_dict(self, state: Mapping[str, Any], *, strict: bool = True) -> None:
@@ -160,7 +161,7 @@ class MixupLoader:
             reverse.
         """
         require_restored(state, self.loader)
-        has_state = hasattr(self.loader, "load_state_dict")
+        has_state = _has_state(self.loader)
         if has_state != (state["loader"] is not None):
             raise RuntimeError(
                 f"state: expected {'the' if has_state else 'no'} state of the wrapped loader, got "
@@ -206,9 +207,16 @@ class _Pass:
         return self._loader.next_from(self._source)
 
 
+def _has_state(loader: Any) -> bool:
+    """Whether a loader has a state; Accelerate's have the methods, and not always a state."""
+    loader = getattr(loader, "base_dataloader", loader)
+    return hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")
+
+
 def _length(loader: Any) -> int:
-    """The loader's length, or 0 where it has none."""
+    """Batches of an epoch, with those that Accelerate's sampler skips; 0 where it is unknown."""
+    skipped = getattr(getattr(loader, "batch_sampler", None), "skip_batches", 0)
     try:
-        return len(loader)
+        return len(loader) + skipped
     except (TypeError, ValueError):  # a DALI iterator without a size raises ValueError
         return 0

@@ -186,3 +186,11 @@ def test_outside_of_a_container_nothing_is_said_of_one(monkeypatch):
     monkeypatch.delenv("NVIDIA_PYTORCH_VERSION", raising=False)
 
     assert "container" not in {finding.what for finding in doctor.examine()}
+
+
+def test_a_missing_nvrtc_is_not_taken_for_a_missing_cupy():
+    error = RuntimeError(
+        "CuPy failed to load libnvrtc.so.12: OSError: libnvrtc.so.12: no such file"
+    )
+
+    assert doctor._advice(error, "usual").startswith("pip install nvidia-cuda-nvrtc-cu12")

@@ -116,6 +116,8 @@ CLIENTS = {
         "lightning_trainer", needs=LIGHTNING, reads_folder=True
     ),
     "accelerate_loop": over_dataset("accelerate_loop", needs=ACCELERATE),
+    "accelerate_skip": over_dataset("accelerate_skip", needs=ACCELERATE),
+    "accelerate_skip_2_ranks_resumed": on_two_ranks("accelerate_skip", 3, needs=ACCELERATE),
     "accelerate_loop_2_ranks_resumed": on_two_ranks("accelerate_loop", 3, needs=ACCELERATE),
     "transformers_trainer": lambda folder, out: [trained(out).received],
 }
@@ -361,3 +363,14 @@ def test_a_transformers_model_takes_soft_labels_for_several_classes_an_image(tmp
     binary = torch.nn.functional.binary_cross_entropy_with_logits(outputs.logits, targets)
     torch.testing.assert_close(outputs.loss, binary)
     assert outputs.loss < 0.5 * training.losses[0]
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 3, 5, 6, 11])
+def test_accelerate_goes_on_with_the_batches_that_it_has_not_skipped(received_by, stop_after):
+    ((_, whole),) = received_by("accelerate_skip")
+    client, stopped, resumed = import_module("runs.clients.accelerate_skip"), Witness(), Witness()
+
+    state = client.train(dataset(), stopped, stopped.criterion, stop_after=stop_after)
+    client.train(dataset(), resumed, resumed.criterion, state=state)
+
+    torch.testing.assert_close(stopped.targets + resumed.targets, whole, rtol=0, atol=0)
