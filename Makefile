@@ -3,7 +3,7 @@ FULL = .venv/bin
 CORE = .venv-core/bin
 FLOORS = .venv-floors/bin
 
-.PHONY: demo bench test test-wheel test-floors nightly lint docs dist
+.PHONY: demo bench test test-wheel test-floors test-sdist nightly lint docs dist
 
 # The main job on real photographs: make demo, or make demo IMAGES=folder/with/one/folder/a/class
 demo: .venv/ready
@@ -44,6 +44,11 @@ dist: .venv/ready
 	rm -rf dist
 	$(FULL)/python -m build --quiet
 	$(FULL)/twine check --strict dist/*
+
+# The source distribution, built and installed where nothing else of this checkout is.
+test-sdist: dist .venv-core/ready
+	$(CORE)/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall dist/*.tar.gz
+	cd tests && DALI_MIXUP_TEST_BACKENDS=numpy ../$(CORE)/pytest
 
 # The site, in docs/_build/html; a warning is an error.
 docs: .venv/ready
