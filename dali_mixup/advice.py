@@ -50,8 +50,8 @@ class DoubleSmoothingWarning(MixupWarning):
     """
 
 
-class NormalizedTwiceWarning(MixupWarning):
-    """Images seem to be normalised before they are normalised by ``OutputFormat(mean, std)``."""
+class NormalizationWarning(MixupWarning):
+    """``OutputFormat(mean, std)`` does not fit the images: normalised already, or other units."""
 
 
 class UnshardedLoaderWarning(MixupWarning):
@@ -96,23 +96,30 @@ def _warn_of_underfitting(alpha: float, beside: str, stacklevel: int) -> None:
 def advise_normalization(images: Any, output: Any, *, stacklevel: int) -> None:
     """Warn if float images cannot be pixels in the units of `output`'s mean and std.
 
-    Pixels that are normalised already are negative in part, and spread far less or far more than
-    one standard deviation after they are normalised again.
+    They would spread far less or far more than one standard deviation: they are normalised already,
+    or in 0 to 1 where mean and std are in 0 to 255, or the other way round.
     """
-    if output is None or not output.normalizes or not len(images):
+    if output is None or not output.normalizes or not len(images) or _is_capturing(images):
         return
     if str(images.dtype).rpartition(".")[2] not in ("float16", "float32", "float64", "bfloat16"):
         return
     low, high = float(images.min()), float(images.max())
     std = min(output.std) if isinstance(output.std, tuple) else output.std or 1.0
-    if low < 0 and not SPREAD[0] < (high - low) / std < SPREAD[1]:
+    if low < high and not SPREAD[0] < (high - low) / std < SPREAD[1]:
         warnings.warn(
             f"mean={output.mean}, std={output.std}: the images are floats from {low:.3g} to "
-            f"{high:.3g} and seem to be normalised already; normalise them once, in OutputFormat "
-            "or in the pipeline (crop_mirror_normalize)",
-            NormalizedTwiceWarning,
+            f"{high:.3g}, which are normalised already or in other units; normalise them once, in "
+            "OutputFormat or in the pipeline, with mean and std in the units of the images",
+            NormalizationWarning,
             stacklevel=stacklevel + 1,
         )
+
+
+def _is_capturing(images: Any) -> bool:
+    """Whether a CUDA graph is captured, in which no value can be asked for."""
+    return getattr(images, "is_cuda", False) and bool(
+        sys.modules["torch"].cuda.is_current_stream_capturing()
+    )
 
 
 def advise_sharding(loader: Any, *, stacklevel: int) -> None:

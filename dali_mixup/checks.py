@@ -14,7 +14,7 @@ def require_choice(
     name: str, value: Any, choices: tuple[str, ...], *, optional: bool = True
 ) -> None:
     """Raise ValueError unless `value` is one of `choices` (or None where that is allowed)."""
-    if value in choices or (optional and value is None):
+    if (isinstance(value, str) and value in choices) or (optional and value is None):
         return
     wanted = ", ".join(map(repr, choices)) + (" or None" if optional else "")
     raise ValueError(f"{name}: expected one of {wanted}, got {value!r}")

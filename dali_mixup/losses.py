@@ -23,7 +23,8 @@ def mixup_cross_entropy(
     """Cross entropy with mixed targets.
 
     For pairs ``lam * ce(own) + (1 - lam) * ce(partner)``, which equals the cross entropy with dense
-    rows but needs none. Only the logits are saved for the backward pass.
+    rows but needs none. Only the logits are saved for the backward pass. Rows of zeros, which
+    ``Mixup(ignore_index=...)`` makes, do not count.
 
     Parameters
     ----------
@@ -66,9 +67,10 @@ def mixup_cross_entropy(
                 DoubleSmoothingWarning,
                 stacklevel=2,
             )
-        return functional.cross_entropy(
-            logits, targets, label_smoothing=label_smoothing, reduction=reduction
+        rows = functional.cross_entropy(
+            logits, targets, label_smoothing=label_smoothing, reduction="none"
         )
+        return _reduced(rows, targets.sum(1) > 0, reduction)
     own, partner, lam = _require_pairs(targets, logits)
     losses: torch.Tensor = _PairCrossEntropy.apply(logits, own, partner, lam, label_smoothing)  # type: ignore[no-untyped-call]
     return losses if reduction == "none" else getattr(losses, reduction)()
@@ -93,7 +95,7 @@ def mixup_accuracy(logits: torch.Tensor, targets: torch.Tensor | Pairs) -> torch
     prediction = logits.argmax(1)
     if isinstance(targets, torch.Tensor):
         _require_rows(targets, logits)
-        return targets.gather(1, prediction[:, None]).mean()
+        return _reduced(targets.gather(1, prediction[:, None])[:, 0], targets.sum(1) > 0, "mean")
     own, partner, lam = _require_pairs(targets, logits)
     return (lam * (prediction == own) + (1 - lam) * (prediction == partner)).mean()
 
@@ -133,6 +135,14 @@ class _PairCrossEntropy(torch.autograd.Function):
         slope.scatter_add_(1, partner[:, None], -keep * (1 - lam)[:, None])
         slope *= grad[:, None]
         return slope, None, None, None, None
+
+
+def _reduced(values: torch.Tensor, counted: torch.Tensor, reduction: str) -> torch.Tensor:
+    """The values of the rows that count; rows of zeros are those of ``ignore_index``."""
+    values = torch.where(counted, values, torch.zeros_like(values))
+    if reduction == "none":
+        return values
+    return values.sum() / counted.sum().clamp(min=1) if reduction == "mean" else values.sum()
 
 
 def _smoothed(rows: torch.Tensor) -> bool:

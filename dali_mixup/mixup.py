@@ -13,10 +13,16 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dali_mixup.advice import advise_settings
+from dali_mixup.advice import advise_normalization, advise_settings
 from dali_mixup.backends.inputs import BACKENDS, LAYOUTS, Images, as_images
 from dali_mixup.backends.labels import class_count, is_ignored, without_ignored
-from dali_mixup.checks import KEY_LIMIT, require_choice, require_int, require_real
+from dali_mixup.checks import (
+    KEY_LIMIT,
+    require_choice,
+    require_int,
+    require_pair,
+    require_real,
+)
 from dali_mixup.output import OutputFormat
 from dali_mixup.plan import (
     MODES,
@@ -88,7 +94,8 @@ class Mixup:
         from their shape; ambiguous shapes raise ValueError.
     ignore_index : int, optional
         A class id, such as -1 or -100, whose samples are neither mixed nor mixed into others. Their
-        rows of soft labels are zeros.
+        rows of soft labels are zeros, which the functions of ``dali_mixup.losses`` leave out;
+        other losses and metrics count them.
     seed : int >= 0
         Part of the key of every draw.
     rank : int >= 0, optional
@@ -172,10 +179,16 @@ class Mixup:
             )
         if self.targets == "pairs":
             self._require_pairs()
+        if self.num_classes is None and self.ignore_index is not None:
+            raise ValueError(
+                f"num_classes: expected an int beside ignore_index={self.ignore_index}, got None; "
+                "ignored are class ids"
+            )
         advise_settings(
             self.alpha, self.cutmix_alpha, self.prob, self.label_smoothing, stacklevel=3
         )
         self._epoch = self._step = 0
+        self._judged = False
         self.next_loader_at = (0, 0)
         if "torch" in sys.modules:
             tensors = import_module("dali_mixup.backends.tensors")
@@ -202,10 +215,17 @@ class Mixup:
             )
 
     def __setattr__(self, name: str, value: object) -> None:
-        if name in Mixup.__dataclass_fields__ and name != "enabled" and name in self.__dict__:
+        if name == "enabled" and not isinstance(value, (bool, np.bool_)):
+            raise TypeError(f"enabled: expected True or False, got {value!r}")
+        if name in self.__dataclass_fields__ and name != "enabled" and name in self.__dict__:
             raise AttributeError(
                 f"{name}: a setting is fixed once it is made; "
-                f"use dataclasses.replace(mixup, {name}={value!r})"
+                f"use dataclasses.replace(mixup, {name}={value!r}), whose draws begin at epoch 0"
+            )
+        known = name in self.__dataclass_fields__ or name == "next_loader_at"
+        if not known and not name.startswith("_"):
+            raise AttributeError(
+                f"{name}: a Mixup has no such setting; only enabled can be assigned"
             )
         super().__setattr__(name, value)
 
@@ -252,6 +272,10 @@ class Mixup:
         ValueError
             CutMix without `image_size`.
         """
+        require_int("batch_size", batch_size, least=0)
+        if image_size is not None:
+            for side in require_pair("image_size", image_size, "(height, width) in pixels"):
+                require_int("image_size", side, least=0)
         return self._draw(batch_size, image_size, _position(epoch, step, stream))
 
     def _draw(
@@ -336,8 +360,8 @@ class Mixup:
         Returns
         -------
         dict
-            ``{"epoch", "step", "mixup", "dali"}``, which can be stored as JSON. "mixup" holds the
-            settings, "dali" is empty.
+            ``{"epoch", "step", "mixup", "dali", "data", "loader"}``, which can be stored as JSON.
+            "mixup" holds the settings; the last three are empty. A loader has a state of its own.
         """
         return make_state(self, self._epoch, self._step)
 
@@ -412,6 +436,8 @@ class Mixup:
         return self._mix(as_images(images, self.backend, self.layout), labels, plan)
 
     def _mix(self, images: Images, labels: Any, plan: MixPlan) -> tuple[Any, Any]:
+        if not hasattr(plan, "require_fit"):
+            raise TypeError(f"plan: expected a MixPlan or a DevicePlan, got {plan!r}")
         ignored = self._ignored(labels)
         if ignored is not None and ignored.any():
             require_left_alone(getattr(plan, "plan", plan), ignored)  # also of a DevicePlan
@@ -429,6 +455,9 @@ class Mixup:
             label_smoothing=self.label_smoothing,
             targets=self.targets,
         )
+        if not self._judged:
+            self._judged = True
+            advise_normalization(images.pixels, self.output, stacklevel=4)
         if images.without_channels and (self.output is None or self.output.layout is None):
             mixed = mixed[:, 0]
         if ignored is not None and ignored.any():

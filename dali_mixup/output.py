@@ -87,6 +87,8 @@ class OutputFormat:
     def __post_init__(self) -> None:
         require_choice("dtype", self.dtype, DTYPES)
         require_choice("layout", self.layout, LAYOUTS)
+        if not isinstance(self.channels_last, bool):
+            raise TypeError(f"channels_last: expected True or False, got {self.channels_last!r}")
         if self.channels_last and self.layout == "HWC":
             raise ValueError(
                 "channels_last: expected layout 'CHW' or None, got 'HWC'; channels_last has the "
@@ -140,7 +142,7 @@ class OutputFormat:
         if self.normalizes:
             mean = _broadcast("mean", self.mean, 0.0, channels)
             std = _broadcast("std", self.std, 1.0, channels)
-            if dtype == "uint8" and max(std) < 1:
+            if dtype == "uint8" and min(std) < 1:
                 raise ValueError(
                     f"std: expected the units of the pixels, 0 to 255, got {self.std}; "
                     "multiply mean and std by 255"
@@ -167,10 +169,14 @@ def guess_layout(shape: tuple[int, ...]) -> str:
     require_batch(shape)
     first, last = shape[1] in CHANNELS, shape[3] in CHANNELS
     if first == last:
-        why = "both ends could be" if first else "neither end can be"
+        if not first:
+            raise ValueError(
+                f"images: expected 1, 3 or 4 channels, got shape {tuple(shape)}, where neither end "
+                "can be the channels"
+            )
         raise ValueError(
-            f"layout: expected one to follow from shape {tuple(shape)}, but {why} the channels "
-            "(1, 3 or 4); give layout='CHW' or layout='HWC'"
+            f"layout: expected one to follow from shape {tuple(shape)}, but both ends could be the "
+            "channels (1, 3 or 4); give layout='CHW' or layout='HWC'"
         )
     return "CHW" if first else "HWC"
 

@@ -116,7 +116,11 @@ def read_position(state: Any, mixup: Any, *, strict: bool, data: Any = None) -> 
             "state: of a run with other settings, which would draw other plans: "
             f"{'; '.join(found)}; give strict=False to go on with the ones of now"
         )
-    if strict and None not in (state["data"], data) and state["data"] != data:
+    if strict and (state["data"] is None) != (data is None):
+        kinds = "a loader", "a Mixup that is called"
+        saved, now = kinds if data is None else kinds[::-1]
+        raise ValueError(f"state: expected one of {now}, got one of {saved}")
+    if strict and state["data"] != data:
         raise ValueError(
             f"state: of a run with other data: expected {state['data']} as saved, got {data}; "
             "give strict=False to go on with the data of now"

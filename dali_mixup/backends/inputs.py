@@ -71,7 +71,8 @@ def as_images(images: Any, backend: str, layout: str | None) -> Images:
     else:
         raise TypeError(
             f"images: expected a numpy array or a torch tensor, got {type(images).__name__}; "
-            "a batch of DALI's dynamic mode becomes one by .torch()"
+            "a batch of DALI's dynamic mode becomes one by .torch(); name a loader's images by "
+            "data_key"
         )
     wanted = {"auto": device, "numpy": "cpu", "cupy": "cuda"}[backend]
     if not module or wanted != device:

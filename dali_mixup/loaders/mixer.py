@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from dali_mixup.advice import LabelsSeen, advise_normalization
+from dali_mixup.advice import LabelsSeen
+from dali_mixup.backends.inputs import as_images
 from dali_mixup.checks import KEY_LIMIT, require_int
 from dali_mixup.loaders.outputs import names_of, read, replaced
 from dali_mixup.mixup import Mixup, raise_reported
@@ -51,17 +52,20 @@ class BatchMixer:
                 f"mixup: expected a Mixup, got {mixup!r}; those of compat have theirs in .mixup"
             )
         self.mixup = mixup
-        self.data_keys = (data_key,) if isinstance(data_key, str) else tuple(data_key or ())
-        self.label_key = label_key
-        self.target_key = target_key
-        self.plan_key = plan_key
+        self.data_keys = tuple(_name("data_key", key) for key in _as_sequence(data_key))
+        self.label_key = label_key if label_key in (None, ()) else _name("label_key", label_key)
+        self.target_key = None if target_key is None else _name("target_key", target_key)
+        self.plan_key = None if plan_key is None else _name("plan_key", plan_key)
+        if target_key is not None and target_key == plan_key:
+            raise ValueError(f"target_key, plan_key: expected two names, got {plan_key!r} for both")
+        if target_key is not None and label_key == ():
+            raise ValueError("target_key: expected labels beside it, got label_key=()")
         if off_after_epoch is not None:
             require_int("off_after_epoch", off_after_epoch, least=0)
         self.off_after_epoch = off_after_epoch
         self.epoch, self.step = mixup.next_loader_at
         self._labels_seen: LabelsSeen | None = LabelsSeen()
         self._epoch_was_seen = False
-        self._normalization_was_judged = False
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the next batch. A new epoch starts at step 0."""
@@ -132,19 +136,29 @@ class BatchMixer:
         mixed[first], targets = self.mixup.mix(images, labels, plan)
         if label_key is not None:
             mixed[self.target_key or label_key] = targets
+        elif self.target_key is not None:
+            raise ValueError(
+                f"target_key: expected labels beside it, got the outputs {list(names)}"
+            )
         for name in others:
-            mixed[name], _ = self.mixup.mix(self._read(batch, name, names), None, plan)
+            view = self._read(batch, name, names)
+            if plan.box is not None:
+                self._require_one_size(first, images, name, view)
+            mixed[name], _ = self.mixup.mix(view, None, plan)
         if self.plan_key is not None:
             mixed[self.plan_key] = plan
-        self._judge(images, labels)
-        return replaced(batch, mixed)
-
-    def _judge(self, images: Any, labels: Any) -> None:
         if self._labels_seen is not None and self.mixup.enabled:
             self._labels_seen.add(labels)
-        if not self._normalization_was_judged:
-            self._normalization_was_judged = True
-            advise_normalization(images, self.mixup.output, stacklevel=5)
+        return replaced(batch, mixed)
+
+    def _require_one_size(self, first: str, images: Any, name: str, view: Any) -> None:
+        """A box that fits one size of images is another share of another size."""
+        sizes = [as_images(x, self.mixup.backend, self.mixup.layout).size for x in (images, view)]
+        if sizes[0] != sizes[1]:
+            raise ValueError(
+                f"data_key: expected images of one size for CutMix, got {sizes[0]} for {first!r} "
+                f"and {sizes[1]} for {name!r}; resize them, or set cutmix_alpha=0"
+            )
 
     def find_labels(self, names: Sequence[str], *, by_order: bool = False) -> str | None:
         """The name of the labels; None without labels.
@@ -197,7 +211,7 @@ class BatchMixer:
             name = getattr(self, option)
             if name is not None and by_order:
                 raise TypeError(f"{option}: expected a loader of dicts, which take a new name")
-            if name in names:
+            if name is not None and name.partition(".")[0] in names:
                 raise ValueError(f"{option}: expected a new name, got the output {name!r}")
 
     def _find_images(
@@ -235,6 +249,21 @@ class BatchMixer:
     ) -> None:
         """Continue from a state."""
         self.go_to(*read_position(state, self.mixup, strict=strict, data=data))
+
+
+def _as_sequence(key: Any) -> Any:
+    if key is None:
+        return ()
+    return (key,) if isinstance(key, (str, int)) else key
+
+
+def _name(option: str, key: Any) -> str:
+    """The name of an output; an int is the index of an item of a tuple."""
+    if isinstance(key, int) and not isinstance(key, bool):
+        return str(key)
+    if not isinstance(key, str) or not key:
+        raise TypeError(f"{option}: expected the name of an output, got {key!r}")
+    return key
 
 
 def _epoch_is_over(source: Any) -> bool:

@@ -73,7 +73,14 @@ def _with(container: Any, changed: dict[Any, Any]) -> Any:
     if isinstance(container, MutableMapping):
         fresh = copy(container)
         for key, value in changed.items():
+            before = container.get(key)
             fresh[key] = value
+            if container.get(key) is not before:
+                container[key] = before
+                raise TypeError(
+                    "batch: expected a mapping that copy.copy() copies, got a "
+                    f"{type(container).__name__}, whose copy shares its items; hand out dicts"
+                )
         return fresh
     if isinstance(container, Mapping):
         return type(container)({**container, **changed})  # type: ignore[call-arg]

@@ -78,6 +78,11 @@ class MixupLoader:
     ) -> None:
         if not isinstance(loader, Iterable):
             raise TypeError(f"loader: expected an iterable of batches, got {loader!r}")
+        if getattr(loader, "mixer", None) is not None:
+            raise ValueError(
+                f"loader: expected one that does not mix, got a {type(loader).__name__} with a "
+                "Mixup of its own; use it as it is"
+            )
         self.loader = loader
         self.mixer = BatchMixer(
             mixup,
@@ -133,6 +138,8 @@ class MixupLoader:
         ValueError
             The loader is a DALI iterator over pipelines without ``enable_checkpointing=True``.
         """
+        if 0 < _length(self.loader) <= self.mixer.step:
+            self.mixer.go_to(self.mixer.epoch + 1, 0)
         checkpoints = getattr(self.loader, "checkpoints", tuple)
         source: Any = self.loader
         state = source.state_dict() if _has_state(source) else None

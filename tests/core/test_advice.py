@@ -12,7 +12,7 @@ from dali_mixup.advice import (
     BypassedMixingWarning,
     LabelsSeen,
     MixupWarning,
-    NormalizedTwiceWarning,
+    NormalizationWarning,
     NothingMixedWarning,
     NumClassesWarning,
     UnderfittingWarning,
@@ -177,7 +177,7 @@ def test_images_that_are_normalised_already_are_said_once(output):
     images = np.ascontiguousarray(crop_mirror_normalize(PIXELS))
     loader = MixupLoader([(images, np.arange(4))] * 2, Mixup(num_classes=4, output=output))
 
-    with pytest.warns(NormalizedTwiceWarning, match="seem to be normalised already") as said:
+    with pytest.warns(NormalizationWarning, match="normalised already or in other units") as said:
         list(loader)
 
     assert len(said) == 1
@@ -197,6 +197,16 @@ def test_images_that_are_normalised_already_are_said_once(output):
 )
 def test_pixels_in_the_units_of_mean_and_std_are_not_warned_about(images, output):
     list(MixupLoader([(images, np.arange(4))], Mixup(num_classes=4, output=output)))
+
+
+@pytest.mark.parametrize(("images", "output"), [(PIXELS / 255, IN_255), (PIXELS, IN_1)])
+def test_images_in_other_units_than_mean_and_std_are_said_for_a_call_too(images, output):
+    mixup = Mixup(num_classes=4, output=output)
+
+    with pytest.warns(NormalizationWarning, match="in the units of the images"):
+        mixup(images, np.arange(4))
+
+    mixup(images, np.arange(4))  # said once: a second warning would be an error
 
 
 # Data that is not sharded.

@@ -262,3 +262,66 @@ def test_a_compiled_function_mixes_as_an_uncompiled_one(torch, cutmix_alpha):
         want, got = step(plain, images), run(compiled, images)
         assert torch.equal(got[0], want[0])
         assert torch.equal(got[1], want[1])
+
+
+# What would be ignored.
+
+
+@pytest.mark.parametrize("name", ["enable", "mixup_enabled", "alhpa"])
+def test_an_attribute_that_is_no_setting_is_refused(name):
+    with pytest.raises(AttributeError, match=f"{name}: a Mixup has no such setting; only enabled"):
+        setattr(Mixup(num_classes=6), name, False)
+
+
+def test_enabled_is_true_or_false():
+    with pytest.raises(TypeError, match="enabled: expected True or False, got 'False'"):
+        Mixup(num_classes=6).enabled = "False"
+
+
+def test_channels_last_is_true_or_false():
+    with pytest.raises(TypeError, match="channels_last: expected True or False, got 'False'"):
+        OutputFormat(channels_last="False")
+
+
+def test_a_dtype_is_named_by_a_string():
+    with pytest.raises(ValueError, match="dtype: expected one of 'float32', "):
+        OutputFormat(dtype=np.dtype("float32"))
+
+
+def test_one_std_in_other_units_than_the_pixels_is_refused():
+    output = OutputFormat(dtype="float32", mean=(120.0, 110.0, 100.0), std=(0.2, 55.0, 50.0))
+
+    with pytest.raises(ValueError, match="std: expected the units of the pixels, 0 to 255"):
+        Mixup(num_classes=6, output=output)(IMAGES, LABELS)
+
+
+def test_ignored_labels_need_the_number_of_classes():
+    with pytest.raises(ValueError, match="num_classes: expected an int beside ignore_index=-1"):
+        Mixup(num_classes=None, ignore_index=-1)
+
+
+@pytest.mark.parametrize("channels", [2, 5])
+def test_another_number_of_channels_is_not_taken_for_a_layout(channels):
+    with pytest.raises(ValueError, match="images: expected 1, 3 or 4 channels, got shape"):
+        Mixup(num_classes=6)(np.zeros((6, channels, 8, 9), np.uint8), LABELS)
+
+
+@pytest.mark.parametrize("plan", [0.5, {"lam": 1}, "plan"])
+def test_a_plan_has_to_be_one(plan):
+    with pytest.raises(TypeError, match="plan: expected a MixPlan or a DevicePlan, got"):
+        Mixup(num_classes=6)(IMAGES, LABELS, plan=plan)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (("4",), TypeError, "batch_size: expected an int, got '4'"),
+        ((-1,), ValueError, "batch_size: expected at least 0, got -1"),
+        ((4, 32), TypeError, r"image_size: expected \(height, width\) in pixels, got 32"),
+        ((4, (32, 32, 3)), TypeError, "image_size: expected"),
+        ((4, (32.0, 32)), TypeError, "image_size: expected an int, got 32.0"),
+    ],
+)
+def test_a_plan_of_another_size_is_refused(arguments, error, message):
+    with pytest.raises(error, match=message):
+        Mixup(num_classes=6, cutmix_alpha=1.0).plan(*arguments)

@@ -149,3 +149,31 @@ def test_logits_of_another_shape_are_refused():
 
     with pytest.raises(ValueError, match=r"logits: expected shape \(B, num_classes\), got \(16,\)"):
         mixup_cross_entropy(torch.zeros(16), pairs)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_ignored_samples_do_not_count(smoothing):
+    logits, _, soft = example()
+    ignored = torch.tensor([0, 5])
+    soft[ignored] = 0
+    kept = torch.tensor([row for row in range(16) if row not in (0, 5)])
+
+    for reduction in ("mean", "sum"):
+        got = mixup_cross_entropy(logits, soft, smoothing, reduction)
+        want = mixup_cross_entropy(logits[kept], soft[kept], smoothing, reduction)
+        torch.testing.assert_close(got, want, rtol=1e-6, atol=1e-6)
+    rows = mixup_cross_entropy(logits, soft, smoothing, "none")
+    assert (rows[ignored] == 0).all()
+    torch.testing.assert_close(
+        mixup_accuracy(logits, soft), mixup_accuracy(logits[kept], soft[kept])
+    )
+
+
+def test_a_batch_of_ignored_samples_alone_has_no_loss():
+    logits = torch.randn(3, 4, requires_grad=True)
+
+    loss = mixup_cross_entropy(logits, torch.zeros(3, 4))
+    loss.backward()
+
+    assert loss == 0
+    assert (logits.grad == 0).all()

@@ -488,3 +488,17 @@ def test_a_loader_without_a_state_cannot_take_one(torch):
 
 def test_a_state_says_that_the_loader_has_none():
     assert MixupLoader([(IMAGES, LABELS)], Mixup(num_classes=6)).state_dict()["loader"] is None
+
+
+def test_a_state_of_calls_is_not_one_of_a_loader():
+    loader = MixupLoader([(IMAGES, LABELS)], Mixup(num_classes=6))
+
+    with pytest.raises(ValueError, match="expected one of a loader, got one of a Mixup that is"):
+        loader.load_state_dict(STATE)
+
+
+def test_a_state_of_a_loader_is_not_one_of_calls():
+    state = MixupLoader([(IMAGES, LABELS)], Mixup(num_classes=6)).state_dict()
+
+    with pytest.raises(ValueError, match="expected one of a Mixup that is called, got one of a lo"):
+        Mixup(num_classes=6).load_state_dict(state)

@@ -3,6 +3,7 @@
 import copy
 import pickle
 from collections import UserDict, namedtuple
+from collections.abc import MutableMapping
 from types import MappingProxyType
 
 import numpy as np
@@ -258,7 +259,7 @@ def test_images_too_small_for_the_boxes_they_share_are_refused():
     mixup = make_mixup(alpha=0, cutmix_alpha=1.0)
     loader = MixupLoader([given], mixup, data_key=("image", "second"))
 
-    with pytest.raises(ValueError, match="plan: expected boxes inside images of 2 x 2 pixels"):
+    with pytest.raises(ValueError, match="expected images of one size for CutMix, got"):
         next(iter(loader))
 
 
@@ -911,3 +912,125 @@ def test_a_loader_whose_length_is_a_value_error_is_iterated_all_the_same():
             return iter(make_pairs(2))
 
     assert len([*iter(MixupLoader(WithoutSize(), make_mixup()))]) == 2
+
+
+# What would mix twice, or not at all.
+
+
+def test_a_loader_that_mixes_is_not_wrapped_again():
+    inner = MixupLoader(make_pairs(1), make_mixup())
+
+    with pytest.raises(ValueError, match="expected one that does not mix, got a MixupLoader"):
+        MixupLoader(inner, make_mixup())
+
+
+def test_an_int_names_an_item_of_a_tuple():
+    images, labels = make_pairs(1)[0]
+    mixup = make_mixup(alpha=1.0)
+
+    (handed_out,) = MixupLoader([(labels, images)], mixup, data_key=1, label_key=0)
+
+    assert_mixed_at(handed_out[::-1], (images, labels), mixup, epoch=0, step=0)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"label_key": ""},
+        {"label_key": False},
+        {"label_key": ["label"]},
+        {"data_key": 1.5},
+        {"data_key": ("image", None)},
+        {"target_key": ""},
+        {"plan_key": b"plan"},
+    ],
+    ids=str,
+)
+def test_a_key_that_is_no_name_is_refused(keys):
+    (option,) = keys
+
+    with pytest.raises(TypeError, match=rf"{option}: expected the name of an output, got|iterable"):
+        MixupLoader(make_dicts(1), make_mixup(), **keys)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"target_key": "x", "plan_key": "x"}, "expected two names, got 'x' for both"),
+        ({"target_key": "x", "label_key": ()}, r"target_key: expected labels .* label_key=\(\)"),
+    ],
+)
+def test_keys_that_exclude_each_other_are_refused(keys, message):
+    with pytest.raises(ValueError, match=message):
+        MixupLoader(make_dicts(1), make_mixup(), **keys)
+
+
+def test_a_target_without_labels_is_refused():
+    loader = MixupLoader([{"image": make_pairs(1)[0][0]}], make_mixup(), target_key="soft")
+
+    with pytest.raises(ValueError, match=r"target_key: expected labels .* outputs \['image'\]"):
+        next(iter(loader))
+
+
+def test_a_target_inside_of_an_output_is_refused():
+    loader = MixupLoader(make_dicts(1), make_mixup(), target_key="name.soft")
+
+    with pytest.raises(ValueError, match=r"target_key: expected a new name, got the output 'name"):
+        next(iter(loader))
+
+
+def test_a_larger_view_is_refused_for_cutmix():
+    images, labels = make_pairs(1)[0]
+    large = np.repeat(np.repeat(images, 2, axis=1), 2, axis=2)
+    batch = {"small": images, "large": large, "label": labels}
+    cut = make_mixup(alpha=0.0, cutmix_alpha=1.0)
+
+    with pytest.raises(ValueError, match=r"one size for CutMix, got .* for 'small' and .* 'large'"):
+        next(iter(MixupLoader([batch], cut, data_key=("small", "large"))))
+
+    next(iter(MixupLoader([batch], make_mixup(), data_key=("small", "large"))))
+
+
+class SharesItsItems(MutableMapping):
+    """Its copy writes into the original."""
+
+    def __init__(self, items):
+        self.items_of_both = items
+
+    def __getitem__(self, key):
+        return self.items_of_both[key]
+
+    def __setitem__(self, key, value):
+        self.items_of_both[key] = value
+
+    def __delitem__(self, key):
+        del self.items_of_both[key]
+
+    def __iter__(self):
+        return iter(self.items_of_both)
+
+    def __len__(self):
+        return len(self.items_of_both)
+
+
+def test_a_mapping_whose_copy_shares_its_items_is_refused_and_stays_as_it_was():
+    batch = SharesItsItems(make_dicts(1)[0])
+    images = batch["image"]
+
+    with pytest.raises(TypeError, match="got a SharesItsItems, whose copy shares its items"):
+        next(iter(MixupLoader([batch], make_mixup())))
+
+    assert batch["image"] is images
+
+
+def test_a_state_after_the_last_batch_belongs_to_the_next_epoch():
+    loader = MixupLoader(make_pairs(3), make_mixup())
+    batches = iter(loader)
+    for _ in range(3):
+        next(batches)
+
+    state = loader.state_dict()
+
+    assert (state["epoch"], state["step"]) == (1, 0)
+    assert next(batches, None) is None
+    assert (loader.mixer.epoch, loader.mixer.step) == (1, 0)
