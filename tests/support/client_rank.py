@@ -25,7 +25,8 @@ def main(client: str, data: str, out: str, stop_after: str = "") -> None:
         train(data_of_client, model, model.criterion)
     torch.save((model.images, model.targets), Path(out) / f"{os.environ['RANK']}.pt")
     if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+        torch.distributed.barrier()
+    os._exit(0)  # threads of gloo that are still there when Python ends can abort the process
 
 
 if __name__ == "__main__":
