@@ -15,7 +15,7 @@ DTYPES = ("float32", "float16", "bfloat16", "uint8")
 LAYOUTS = ("CHW", "HWC")
 CHANNELS = (1, 3, 4)
 OTHER_UNITS = 100
-"""Channels of bytes whose standard deviations differ by more are not given in the same units."""
+"""A standard deviation below 1 and one so many times as large are not in the units of bytes."""
 
 BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
 """numpy has no bfloat16: its bits travel under this name, and no uint16 image is taken for it."""
@@ -144,7 +144,7 @@ class OutputFormat:
         if self.normalizes:
             mean = _broadcast("mean", self.mean, 0.0, channels)
             std = _broadcast("std", self.std, 1.0, channels)
-            if dtype == "uint8" and (max(std) < 1 or max(std) > OTHER_UNITS * min(std)):
+            if dtype == "uint8" and min(std) < 1 and not 1 <= max(std) < OTHER_UNITS * min(std):
                 raise ValueError(
                     f"std: expected the units of the pixels, 0 to 255, got {self.std}; "
                     "multiply mean and std by 255"
