@@ -281,17 +281,19 @@ class Mixup:
     def _draw(
         self, batch_size: int, image_size: tuple[int, int] | None, position: Position
     ) -> MixPlan:
-        return draw_plan(
-            keyed_generator(self.seed, rank=self.global_rank, **position._asdict()),
-            batch_size,
-            image_size,
-            alpha=self.alpha,
-            cutmix_alpha=self.cutmix_alpha,
-            switch_prob=self.switch_prob,
-            prob=self.prob,
-            mode=self.mode,
-            pairing=self.pairing,
-        )
+        generator = keyed_generator(self.seed, rank=self.global_rank, **position._asdict())
+        with np.errstate(all="ignore"):  # a small alpha draws shares that underflow to 0
+            return draw_plan(
+                generator,
+                batch_size,
+                image_size,
+                alpha=self.alpha,
+                cutmix_alpha=self.cutmix_alpha,
+                switch_prob=self.switch_prob,
+                prob=self.prob,
+                mode=self.mode,
+                pairing=self.pairing,
+            )
 
     @property
     def global_rank(self) -> int:
@@ -334,16 +336,17 @@ class Mixup:
         if not (self.enabled and mixed):
             return unmixed(images.batch_size)
         ignored = self._ignored(labels)
-        if ignored is None or not ignored.any():
+        if ignored is None:
             return self._draw(images.batch_size, images.size, position)
         kept = np.flatnonzero(~ignored)
         return among(self._draw(len(kept), images.size, position), kept, images.batch_size)
 
     def _ignored(self, labels: Any) -> NDArray[np.bool_] | None:
-        """Which samples have the label `ignore_index`, shape (B,); None without one."""
+        """Which samples have the label `ignore_index`, shape (B,); None where none has it."""
         if self.ignore_index is None or labels is None:
             return None
-        return is_ignored(labels, self.ignore_index)
+        ignored = is_ignored(labels, self.ignore_index)
+        return ignored if ignored.any() else None
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of an epoch, for calls that draw their own plans.
@@ -439,7 +442,7 @@ class Mixup:
         if not hasattr(plan, "require_fit"):
             raise TypeError(f"plan: expected a MixPlan or a DevicePlan, got {plan!r}")
         ignored = self._ignored(labels)
-        if ignored is not None and ignored.any():
+        if ignored is not None:
             require_left_alone(getattr(plan, "plan", plan), ignored)  # also of a DevicePlan
             labels = without_ignored(labels, self.ignore_index or 0)
         num_classes = self.num_classes
@@ -460,7 +463,7 @@ class Mixup:
             advise_normalization(images.pixels, self.output, stacklevel=4)
         if images.without_channels and (self.output is None or self.output.layout is None):
             mixed = mixed[:, 0]
-        if ignored is not None and ignored.any():
+        if ignored is not None:
             targets[ignored] = 0
         return mixed, targets
 

@@ -211,23 +211,6 @@ def draw_plan(
     pairing: str,
 ) -> MixPlan:
     """Draw a plan; the settings are those of :class:`dali_mixup.Mixup`, taken as checked."""
-    with np.errstate(all="ignore"):  # a small alpha draws shares that underflow to 0
-        return _draw_plan(
-            rng, batch_size, image_size, alpha, cutmix_alpha, switch_prob, prob, mode, pairing
-        )
-
-
-def _draw_plan(
-    rng: np.random.Generator,
-    batch_size: int,
-    image_size: tuple[int, int] | None,
-    alpha: float,
-    cutmix_alpha: float,
-    switch_prob: float,
-    prob: float,
-    mode: str,
-    pairing: str,
-) -> MixPlan:
     own = np.arange(batch_size)
     if mode == "pair":
         partner = _pairs(pairing, batch_size, rng)

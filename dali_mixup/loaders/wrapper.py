@@ -107,8 +107,7 @@ class MixupLoader:
 
     def __iter__(self) -> Iterator[Any]:
         advise_sharding(self.loader, stacklevel=2)
-        if 0 < _length(self.loader) <= self.mixer.step:
-            self.mixer.set_epoch(self.mixer.epoch + 1)
+        self._end_counted_epoch()
         return _Pass(self, iter(self.loader))
 
     def __next__(self) -> Any:
@@ -119,6 +118,11 @@ class MixupLoader:
     def next_from(self, source: Any) -> Any:
         """Return the next batch of an iterator over the loader, mixed."""
         return self.mixer.next_from(lambda: next(source), self.loader)
+
+    def _end_counted_epoch(self) -> None:
+        """Go to the next epoch where every batch of this one was handed out without its end."""
+        if 0 < _length(self.loader) <= self.mixer.step:
+            self.mixer.set_epoch(self.mixer.epoch + 1)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position of the run.
@@ -138,8 +142,7 @@ class MixupLoader:
         ValueError
             The loader is a DALI iterator over pipelines without ``enable_checkpointing=True``.
         """
-        if 0 < _length(self.loader) <= self.mixer.step:
-            self.mixer.go_to(self.mixer.epoch + 1, 0)
+        self._end_counted_epoch()
         checkpoints = getattr(self.loader, "checkpoints", tuple)
         source: Any = self.loader
         state = source.state_dict() if _has_state(source) else None
