@@ -117,8 +117,6 @@ class Mixup:
 
     Warns
     -----
-    UnderfittingWarning
-        `alpha` above 0.5 with `label_smoothing`.
     NothingMixedWarning
         Both alphas, or `prob`, are 0; see :meth:`for_validation`.
 
@@ -184,9 +182,7 @@ class Mixup:
                 f"num_classes: expected an int beside ignore_index={self.ignore_index}, got None; "
                 "ignored are class ids"
             )
-        advise_settings(
-            self.alpha, self.cutmix_alpha, self.prob, self.label_smoothing, stacklevel=3
-        )
+        advise_settings(self.alpha, self.cutmix_alpha, self.prob, stacklevel=3)
         self._epoch = self._step = 0
         self._judged = False
         self.next_loader_at = (0, 0)

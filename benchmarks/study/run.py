@@ -144,7 +144,8 @@ def train(scale: Scale, run: Run) -> dict[str, Any]:
     model = build_model(run.model, num_classes, scale.image_size).to(share.device)
     loader = training_loader(
         train_folder, scale.batch_size, scale.image_size, mixup, share, seed=seed,
-        randaugment=arm.randaugment, mirror_probability=0.0, **CROPS[arm.crop],
+        augment=arm.randaugment and "randaugment", randaugment=arm.randaugment,
+        mirror_probability=0.0, **CROPS[arm.crop],
     )  # fmt: skip
     optimizer = optimizer_for(model, OPTIMIZER)
     schedule = schedule_for(

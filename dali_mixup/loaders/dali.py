@@ -66,7 +66,7 @@ class _MixesWhatIsDelivered:
         super().__init__(*args, **kwargs)
         if self.mixer is not None:
             self.mixer.find_labels(self.output_map)
-            advise_augmentation(self.mixer.mixup.alpha, self._pipes, stacklevel=2)
+            advise_augmentation(self.mixer.mixup, self._pipes, stacklevel=2)
 
     def __next__(self) -> list[dict[str, Any]]:
         if self.mixer is None:
@@ -209,7 +209,8 @@ class MixupGenericIterator(_MixesWhatIsDelivered, DALIGenericIterator):  # type:
     Warns
     -----
     UnderfittingWarning
-        An alpha above 0.5 behind an :func:`image_pipeline` with RandAugment.
+        Mixup alone with an alpha above 0.5 and label smoothing, behind an :func:`image_pipeline`
+        with `augment` or `color_jitter`.
     NumClassesWarning
         After the first epoch, if its class ids stay far below ``num_classes``.
     """

@@ -1,4 +1,4 @@
-"""DALI pipelines for image folders: decoding and geometric augmentation, uint8 out.
+"""DALI pipelines for image folders: decoding and augmentation, uint8 out.
 
 They do not depend on mixup. Images leave as uint8, a quarter of the bytes of float32; mixing then
 normalises, casts and changes the layout in the same pass.
@@ -12,7 +12,8 @@ from typing import Any
 
 try:
     from nvidia.dali import Pipeline, backend, fn, pipeline_def, types
-    from nvidia.dali.auto_aug.rand_augment import rand_augment
+
+    from dali_mixup.loaders import augmentation
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         f"dali_mixup.loaders.pipeline needs NVIDIA DALI, and {error.name!r} is missing: "
@@ -46,11 +47,17 @@ def image_pipeline(
     random_area: tuple[float, float] = (0.08, 1.0),
     random_aspect_ratio: tuple[float, float] = (3 / 4, 4 / 3),
     mirror_probability: float = 0.5,
+    augment: str | None = None,
     randaugment: tuple[int, int] | None = None,
+    color_jitter: float = 0.0,
+    random_erasing: float = 0.0,
+    repeated_augmentation: int = 1,
     output_layout: str = "HWC",
     **pipeline_options: Any,
 ) -> Pipeline:
-    """Return a training pipeline: random crop, resize, mirror and, optionally, RandAugment.
+    """Return a training pipeline: random crop, resize, mirror and, optionally, more augmentation.
+
+    The order is crop and resize, `augment`, `color_jitter`, `random_erasing`, mirror.
 
     Parameters
     ----------
@@ -73,8 +80,26 @@ def image_pipeline(
     random_area, random_aspect_ratio : (float, float)
         Ranges of the crop: share of the image's area, in (0, 1], and width over height, above 0.
     mirror_probability : float in [0, 1]
+    augment : {"randaugment", "timm-randaugment", "trivialaugment", "3-augment"}, optional
+        "randaugment": DALI's ``rand_augment``; torchvision's has the same operations and scale.
+        "timm-randaugment": timm's 15 operations, each applied with probability 0.5, without noise
+        of the magnitude; its magnitude 9 of 10 is 27 here. "trivialaugment": DALI's
+        ``trivial_augment_wide``. "3-augment": grey, solarised at 128 or blurred by a sigma of 0.1
+        to 2 pixels (Touvron et al., DeiT III, 2022).
     randaugment : (int, int), optional
-        RandAugment with n >= 1 operations of magnitude m, in 0..30.
+        For the first two of `augment`: n >= 1 operations of magnitude m, in 0..30; (2, 9) if None.
+    color_jitter : float >= 0
+        Brightness, contrast and saturation are multiplied by factors drawn from
+        [max(0, 1 - color_jitter), 1 + color_jitter].
+    random_erasing : float in [0, 1]
+        The share of images in which a rectangle is replaced by noise with ImageNet's mean and
+        standard deviation: 2 to 33 % of the area, aspect ratio 0.3 to 3.3 (Zhong et al., 2020;
+        timm's ``remode="pixel"``).
+    repeated_augmentation : int >= 1
+        Each batch holds so many differently augmented copies of ``batch_size /
+        repeated_augmentation`` images (Hoffer et al., 2020). An epoch keeps its length, so that it
+        sees a part of the files, another one each time. timm's ``RepeatAugSampler`` has the copies
+        on different ranks, here they are in one batch.
     output_layout : {"HWC", "CHW"}
         On a CPU "CHW" is faster: DALI transposes faster than numpy.
     **pipeline_options
@@ -88,8 +113,8 @@ def image_pipeline(
         its last sample, which ``last_batch_policy=LastBatchPolicy.PARTIAL`` removes. The outputs
         are images, uint8 RGB of `image_size` x `image_size` pixels on `device`, and labels, int32
         of shape (1,) on the CPU. The reader is named "Reader", for the iterator's
-        ``reader_name``. The attribute ``randaugment`` holds the argument, for the iterators'
-        warnings.
+        ``reader_name``. The attribute ``strong_augmentation`` names `augment` or `color_jitter`,
+        for the iterators' warnings.
 
     Raises
     ------
@@ -108,13 +133,23 @@ def image_pipeline(
     )
     require_real("mirror_probability", mirror_probability, "[0, 1]", lambda v: 0 <= v <= 1)
     require_choice("output_layout", output_layout, ("HWC", "CHW"), optional=False)
+    require_choice("augment", augment, augmentation.AUGMENTATIONS)
     if randaugment is not None:
         n, m = require_pair("randaugment", randaugment, "(n, m) or None")
         require_int("randaugment's n", n, least=1)
         require_int("randaugment's m", m, least=0, below=31)
+        if augment not in ("randaugment", "timm-randaugment"):
+            raise ValueError(
+                "randaugment: expected augment='randaugment' or 'timm-randaugment' beside it, got "
+                f"augment={augment!r}"
+            )
+    require_real("color_jitter", color_jitter, "[0, inf)", lambda v: 0 <= v < math.inf)
+    require_real("random_erasing", random_erasing, "[0, 1]", lambda v: 0 <= v <= 1)
+    require_int("repeated_augmentation", repeated_augmentation, least=1)
+    if augment or random_erasing:
         pipeline_options["enable_conditionals"] = True
 
-    def augment(encoded: Any) -> Any:
+    def augmented(encoded: Any) -> Any:
         images = fn.decoders.image_random_crop(
             encoded,
             device="mixed" if device == "gpu" else "cpu",
@@ -124,8 +159,12 @@ def image_pipeline(
             num_attempts=100,
         )
         images = fn.resize(images, size=(image_size, image_size), antialias=True)
-        if randaugment is not None:
-            images = rand_augment(images, n=n, m=m, shape=(image_size, image_size))
+        if augment is not None:
+            images = augmentation.augmented(images, augment, randaugment or (2, 9), image_size)
+        if color_jitter:
+            images = augmentation.color_jittered(images, color_jitter)
+        if random_erasing:
+            images = augmentation.randomly_erased(images, random_erasing)
         return fn.crop_mirror_normalize(
             images,
             dtype=types.UINT8,
@@ -134,11 +173,13 @@ def image_pipeline(
         )
 
     pipeline = _pipeline(
-        root, device, augment, shuffle=True, shard_id=shard_id, num_shards=num_shards,
+        root, device, augmented, shuffle=True, copies=repeated_augmentation,
+        shard_id=shard_id, num_shards=num_shards,
         batch_size=batch_size, num_threads=num_threads, device_id=device_id, seed=seed,
         **pipeline_options,
     )  # fmt: skip
-    pipeline.randaugment = randaugment  # type: ignore[attr-defined]
+    jitter = f"color_jitter={color_jitter}" if color_jitter else None
+    pipeline.strong_augmentation = augment or jitter  # type: ignore[attr-defined]
     return pipeline
 
 
@@ -202,6 +243,7 @@ def _pipeline(
     images_from: Any,
     *,
     shuffle: bool,
+    copies: int = 1,
     batch_size: int,
     shard_id: int,
     num_shards: int,
@@ -235,6 +277,10 @@ def _pipeline(
             num_shards=num_shards,
             pad_last_batch=True,
         )
+        if copies > 1:
+            distinct = -(-batch_size // copies)
+            order = [place % distinct for place in range(batch_size)]
+            encoded, labels = (fn.permute_batch(part, indices=order) for part in (encoded, labels))
         return images_from(encoded), labels
 
     return graph()

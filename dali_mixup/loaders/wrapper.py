@@ -92,7 +92,7 @@ class MixupLoader:
             plan_key=plan_key,
             off_after_epoch=off_after_epoch,
         )
-        advise_augmentation(mixup.alpha, getattr(loader, "_pipes", ()), stacklevel=2)
+        advise_augmentation(mixup, getattr(loader, "_pipes", ()), stacklevel=2)
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the next batch, here and in a loader that has ``set_epoch``.

@@ -28,18 +28,12 @@ def batches(labels, size=10):
     return [(images[: len(part)], part) for part in parts]
 
 
-def test_a_large_alpha_beside_smoothing_is_said_to_underfit():
-    with pytest.warns(UnderfittingWarning, match=r"alpha=0\.8 .*take alpha 0\.2 to 0\.4") as said:
-        Mixup(num_classes=10, alpha=0.8, label_smoothing=0.1)
-
-    assert said[0].filename == __file__
-
-
 @pytest.mark.parametrize(
     "settings",
     [
         {"alpha": 0.5, "label_smoothing": 0.1},
         {"alpha": 4.0},
+        {"alpha": 0.8, "label_smoothing": 0.1},
         {"alpha": 0, "cutmix_alpha": 1.0, "label_smoothing": 0.1},
     ],
 )
@@ -124,23 +118,46 @@ def iterators():
     return MixupClassificationIterator, image_pipeline
 
 
+STRONG = {"alpha": 0.8, "label_smoothing": 0.1}
+
+
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_a_large_alpha_behind_randaugment_is_said_to_underfit(photo_folder, wrapped):
+@pytest.mark.parametrize(
+    ("augmentation", "said"),
+    [({"augment": "randaugment"}, "randaugment"), ({"color_jitter": 0.4}, r"color_jitter=0\.4")],
+)
+def test_a_large_alpha_with_smoothing_and_strong_augmentation_is_said_to_underfit(
+    photo_folder, wrapped, augmentation, said
+):
     iterator, image_pipeline = iterators()
-    pipe = image_pipeline(photo_folder, 4, 32, "cpu", randaugment=(2, 9))
-    mixup = Mixup(num_classes=3, alpha=0.8)
+    pipe = image_pipeline(photo_folder, 4, 32, "cpu", **augmentation)
+    mixup = Mixup(num_classes=3, **STRONG)
     make = partial(MixupLoader, iterator(pipe)) if wrapped else partial(iterator, pipe)
 
-    with pytest.warns(UnderfittingWarning, match=r"alpha=0\.8 beside RandAugment"):
+    with pytest.warns(
+        UnderfittingWarning,
+        match=rf"alpha=0\.8 beside label_smoothing=0\.1 and {said}: .*take alpha 0\.2 to 0\.4",
+    ) as warned:
         make(mixup=mixup)
 
+    assert warned[0].filename == __file__
 
-@pytest.mark.parametrize(("alpha", "randaugment"), [(0.8, None), (0.2, (2, 9))])
-def test_one_of_both_is_not_warned_about(photo_folder, alpha, randaugment):
+
+@pytest.mark.parametrize(
+    ("settings", "augmentation"),
+    [
+        (STRONG, {}),
+        (STRONG | {"alpha": 0.5}, {"augment": "randaugment"}),
+        (STRONG | {"label_smoothing": 0.0}, {"augment": "randaugment"}),
+        (STRONG | {"cutmix_alpha": 1.0}, {"augment": "randaugment"}),
+    ],
+    ids=["no augmentation", "small alpha", "no smoothing", "CutMix beside it"],
+)
+def test_less_than_all_of_them_is_not_warned_about(photo_folder, settings, augmentation):
     make, image_pipeline = iterators()
-    pipe = image_pipeline(photo_folder, 4, 32, "cpu", randaugment=randaugment)
+    pipe = image_pipeline(photo_folder, 4, 32, "cpu", **augmentation)
 
-    make(pipe, reader_name="Reader", mixup=Mixup(num_classes=3, alpha=alpha))
+    make(pipe, reader_name="Reader", mixup=Mixup(num_classes=3, **settings))
 
 
 def test_a_dali_loader_says_it_with_its_last_batch(photo_folder):

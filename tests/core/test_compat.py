@@ -14,7 +14,6 @@ torch = require("torch")
 from torch.utils.data import DataLoader, default_collate  # noqa: E402
 
 from dali_mixup import Mixup, MixupLoader  # noqa: E402
-from dali_mixup.advice import UnderfittingWarning  # noqa: E402
 from dali_mixup.compat import (  # noqa: E402
     FastCollateMixup,
     MixUpWrapper,
@@ -22,8 +21,6 @@ from dali_mixup.compat import (  # noqa: E402
     TorchvisionCutMix,
     TorchvisionMixUp,
 )
-
-pytestmark = pytest.mark.filterwarnings("ignore::dali_mixup.advice.UnderfittingWarning")
 
 ROUNDING = {"rtol": 2**-22, "atol": 2**-22}
 TORCHVISION = pytest.mark.parametrize("make", [TorchvisionCutMix, TorchvisionMixUp])
@@ -290,11 +287,6 @@ def test_a_box_without_pixels_leaves_image_and_label():
     empty = cut_share(plan) == 0
     assert empty.any()
     assert np.all(plan.lam[empty] == 1)
-
-
-def test_what_timms_defaults_are_known_for_is_said():
-    with pytest.warns(UnderfittingWarning, match=r"alpha=1\.0 beside label_smoothing=0\.1"):
-        TimmMixup()
 
 
 def test_timms_switch_is_ours():

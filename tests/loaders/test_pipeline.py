@@ -142,7 +142,7 @@ def test_a_folder_may_be_given_as_text(photo_folder, pipelines):
     assert torch.equal(as_text[0], as_path[0])
 
 
-@pytest.mark.parametrize("options", [{}, {"seed": 3}, {"seed": 3, "randaugment": (2, 9)}])
+@pytest.mark.parametrize("options", [{}, {"seed": 3}, {"seed": 3, "augment": "randaugment"}])
 def test_the_same_seed_delivers_the_same_bytes(pipelines, options):
     first, again = (epoch_of(pipelines(**options)) for _ in range(2))
 
@@ -187,10 +187,22 @@ def test_every_photo_can_be_mirrored(pipelines):
     assert torch.equal(mirrored, plain.flip(2))
 
 
-def test_randaugment_changes_pixels_and_nothing_else(pipelines):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"augment": "randaugment"},
+        {"augment": "timm-randaugment", "randaugment": (2, 27)},
+        {"augment": "trivialaugment"},
+        {"augment": "3-augment"},
+        {"color_jitter": 0.4},
+        {"random_erasing": 1.0},
+    ],
+    ids=str,
+)
+def test_augmentation_changes_pixels_and_nothing_else(pipelines, options):
     plain, labels = epoch_of(pipelines())
 
-    augmented, same_labels = epoch_of(pipelines(randaugment=(2, 30)))
+    augmented, same_labels = epoch_of(pipelines(**options))
 
     assert augmented.shape == plain.shape
     assert augmented.dtype == torch.uint8
@@ -198,14 +210,152 @@ def test_randaugment_changes_pixels_and_nothing_else(pipelines):
     assert not torch.equal(augmented, plain)
 
 
-def test_randaugment_gets_its_number_and_its_magnitude(pipelines, monkeypatch):
-    told = {}
-    module = import_module("dali_mixup.loaders.pipeline")
-    monkeypatch.setattr(module, "rand_augment", lambda images, **how: told.update(how) or images)
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({}, {"n": 2, "m": 9, "shape": (24, 24)}),
+        ({"randaugment": (3, 17)}, {"n": 3, "m": 17, "shape": (24, 24)}),
+    ],
+)
+def test_randaugment_gets_its_number_and_its_magnitude(pipelines, monkeypatch, options, told):
+    got = {}
+    module = import_module("dali_mixup.loaders.augmentation")
+    monkeypatch.setattr(module, "rand_augment", lambda images, **how: got.update(how) or images)
 
-    pipelines(randaugment=(3, 17))
+    pipelines(augment="randaugment", **options)
 
-    assert told == {"n": 3, "m": 17, "shape": (24, 24)}
+    assert got == told
+
+
+ENHANCE = {"Color": "color", "Brightness": "brightness", "Contrast": "contrast"}
+TIMMS = ENHANCE | {
+    "Sharpness": "sharpness", "Rotate": "rotate", "ShearX": "shear_x", "ShearY": "shear_y",
+    "TranslateXRel": "translate_x", "TranslateYRel": "translate_y", "Posterize": "posterize",
+    "Solarize": "solarize", "SolarizeAdd": "solarize_add", "AutoContrast": "auto_contrast",
+    "Equalize": "equalize", "Invert": "invert",
+}  # fmt: skip
+
+
+def test_timms_randaugment_has_timms_operations_and_strength(monkeypatch):
+    timm = require("timm.data.auto_augment", backend="dali")
+    monkeypatch.setattr(timm, "_randomly_negate", lambda value: value)
+    module = import_module("dali_mixup.loaders.augmentation")
+
+    ours = {found.name: found for found in module.timm_operations()}
+
+    assert len(module.timm_operations()) == 30  # 15 of them "identity"
+    assert set(ours) == {"identity", *TIMMS.values()}
+    for theirs in timm._RAND_INCREASING_TRANSFORMS:
+        name = theirs.removesuffix("Increasing")
+        if (level := timm.LEVEL_TO_ARG[theirs]) is None:
+            continue
+        strongest = level(10, {"translate_pct": 0.45})[0] - (name in {*ENHANCE, "Sharpness"})
+        assert ours[TIMMS[name]].mag_range[1] == pytest.approx(strongest), name
+        assert ours[TIMMS[name]].randomly_negate == (name not in list(TIMMS)[9:]), name
+
+
+def test_3_augment_is_grey_solarised_or_blurred(pipelines):
+    plain, _ = epoch_of(pipelines(batch_size=14, **WHOLE_PHOTO))
+    plain = plain.float()
+
+    kinds = set()
+    for seed in range(3):
+        augmented, _ = epoch_of(
+            pipelines(batch_size=14, augment="3-augment", seed=seed, **WHOLE_PHOTO)
+        )
+        for image in augmented.float():
+            grey = (image.amax(2) - image.amin(2)).max() <= 2
+            solarised = torch.where(plain >= 128, 255 - plain, plain)
+            inverted = (solarised - image).abs().amax((1, 2, 3)).min() <= 1
+            kinds.add("grey" if grey else "solarised" if inverted else "blurred")
+
+    assert kinds == {"grey", "solarised", "blurred"}
+
+
+@pytest.mark.parametrize("strength", [0.4, 3.0])
+def test_colour_jitter_draws_brightness_up_to_its_strength(pipelines, monkeypatch, strength):
+    ranges = []
+    fn = import_module("dali_mixup.loaders.augmentation").fn
+    uniform = fn.random.uniform
+    monkeypatch.setattr(
+        fn.random, "uniform", lambda **how: ranges.append(how["range"]) or uniform(**how)
+    )
+
+    pipelines(color_jitter=strength)
+
+    assert ranges == [[max(0.0, 1 - strength), 1 + strength]] * 3
+
+
+def test_random_erasing_replaces_one_rectangle_of_its_size_by_noise(pipelines):
+    options = {"batch_size": 14, "image_size": 96, **WHOLE_PHOTO}
+    plain, _ = epoch_of(pipelines(**options))
+    smooth = (plain.float().diff(dim=2).abs().amax(3) > 60).float().mean((1, 2))
+    assert smooth.max() < 0.05
+
+    images, _ = epoch_of(pipelines(random_erasing=1.0, **options))
+
+    for image in images:
+        untouched = (image == plain).all(3).float().mean((1, 2)).max()
+        erased = ~(image == plain[(image == plain).all(3).float().mean((1, 2)).argmax()]).all(2)
+        rows, columns = erased.any(1).nonzero().flatten(), erased.any(0).nonzero().flatten()
+        height, width = (int(along[-1] - along[0]) + 1 for along in (rows, columns))
+        assert 0.015 < height * width / 96**2 < 0.36
+        assert 0.25 < height / width < 4 or 96 in (height, width)
+        assert untouched == pytest.approx(1 - height * width / 96**2, abs=0.01)
+        hole = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].float()
+        assert hole.std((0, 1)).min() > 40
+
+
+def test_random_erasing_touches_its_share_of_the_images(pipelines):
+    options = {"batch_size": 14, "image_size": 32, **WHOLE_PHOTO}
+    plain, _ = epoch_of(pipelines(**options))
+    originals = set(as_bytes(plain))
+
+    images = [
+        image for seed in range(30)
+        for image in as_bytes(epoch_of(pipelines(random_erasing=0.25, seed=seed, **options))[0])
+    ]  # fmt: skip
+
+    assert np.mean([image not in originals for image in images]) == pytest.approx(0.25, abs=0.08)
+
+
+@pytest.mark.parametrize("batch_size", [6, 7])
+def test_repeated_augmentation_delivers_copies_of_fewer_photos(pipelines, batch_size):
+    options = {"batch_size": batch_size, **WHOLE_PHOTO}
+    pipe = pipelines(repeated_augmentation=3, **options)
+    mirrored = pipelines(repeated_augmentation=3, **options | {"mirror_probability": 0.5})
+
+    images, labels = epoch_of(pipe)
+
+    assert len(images) == len(labels) == 14
+    whole = [image.numpy().tobytes() for image in images[: 14 // batch_size * batch_size]]
+    for at in range(0, len(whole), batch_size):
+        batch = whole[at : at + batch_size]
+        distinct = -(-batch_size // 3)
+        assert len(set(batch)) == distinct
+        assert batch == [batch[place % distinct] for place in range(batch_size)]
+    assert len(set(as_bytes(epoch_of(mirrored)[0]))) > len(set(as_bytes(images)))
+
+
+def test_repeated_augmentation_sees_other_photos_in_the_next_epoch(pipelines):
+    pipe = pipelines(batch_size=14, repeated_augmentation=7, **WHOLE_PHOTO)
+    iterator = plugin.DALIClassificationIterator(pipe, reader_name="Reader", auto_reset=True)
+
+    seen = [set(as_bytes(next(iter(iterator))[0]["data"])) for _ in range(8)]
+
+    assert all(len(photos) == 2 for photos in seen)
+    assert len(set().union(*seen)) > 4
+
+
+def test_copies_have_their_own_labels(pipelines, photo_folder):
+    plain, labels = epoch_of(pipelines(**WHOLE_PHOTO))
+    label_of = {
+        image.numpy().tobytes(): int(label) for image, label in zip(plain, labels, strict=True)
+    }
+
+    images, labels = epoch_of(pipelines(batch_size=6, repeated_augmentation=3, **WHOLE_PHOTO))
+
+    assert [label_of[image.numpy().tobytes()] for image in images] == labels.flatten().tolist()
 
 
 def test_validation_goes_in_the_files_order_and_is_the_same_each_time(pipelines):
@@ -281,6 +431,14 @@ def test_sizes_and_counts_outside_their_range_are_refused(pipelines, kind, optio
         ("random_aspect_ratio", (0, 1), ValueError, r"expected a value in \(0, inf\), got 0"),
         ("random_aspect_ratio", (1, float("inf")), ValueError, r"in \(0, inf\), got inf"),
         ("random_aspect_ratio", (2, 1), ValueError, "expected the smaller number first, got"),
+        ("augment", "autoaugment", ValueError, "expected one of 'randaugment', .* got 'autoa"),
+        ("augment", 9, ValueError, "expected one of 'randaugment', .* got 9"),
+        ("color_jitter", -0.1, ValueError, r"expected a value in \[0, inf\), got -0.1"),
+        ("color_jitter", (0.4, 0.4), TypeError, r"expected a number, got \(0.4"),
+        ("random_erasing", 1.5, ValueError, r"expected a value in \[0, 1\], got 1.5"),
+        ("repeated_augmentation", 0, ValueError, "expected at least 1, got 0"),
+        ("repeated_augmentation", 1.5, TypeError, "expected an int, got 1.5"),
+        ("randaugment", (2, 9), ValueError, "augment='randaugment' .* got augment=None"),
         ("randaugment", 9, TypeError, r"expected \(n, m\) or None, got 9"),
         ("randaugment", (2, 9, 1), TypeError, r"expected \(n, m\) or None, got \(2, 9, 1\)"),
         ("randaugment", (0, 9), ValueError, "'s n: expected at least 1, got 0"),
@@ -337,13 +495,18 @@ def test_the_pipelines_know_nothing_of_mixup():
         node.module for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)
     }
 
-    assert {name for name in imported if name.startswith("dali_mixup")} <= {"dali_mixup.checks"}
+    assert {name for name in imported if name.startswith("dali_mixup")} <= {
+        "dali_mixup.checks",
+        "dali_mixup.loaders",
+    }
 
 
 @pytest.mark.parametrize("missing", ["nvidia.dali", "nvidia.dali.auto_aug.rand_augment"])
 def test_what_is_missing_is_named_with_what_to_install(monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
-    monkeypatch.delitem(sys.modules, "dali_mixup.loaders.pipeline", raising=False)
+    for name in ("pipeline", "augmentation"):
+        monkeypatch.delitem(sys.modules, f"dali_mixup.loaders.{name}", raising=False)
+    monkeypatch.delattr("dali_mixup.loaders.augmentation", raising=False)
 
     with pytest.raises(ModuleNotFoundError, match="needs NVIDIA DALI") as raised:
         import_module("dali_mixup.loaders.pipeline")
