@@ -1,4 +1,4 @@
-"""Cross entropy and accuracy for mixed targets, dense or as pairs."""
+"""Losses and accuracy for mixed targets, dense or as pairs."""
 
 from __future__ import annotations
 
@@ -54,10 +54,7 @@ def mixup_cross_entropy(
     """
     require_real("label_smoothing", label_smoothing, "[0, 1)", lambda v: 0 <= v < 1)
     require_choice("reduction", reduction, ("mean", "sum", "none"), optional=False)
-    if logits.ndim != 2:
-        raise ValueError(f"logits: expected shape (B, num_classes), got {tuple(logits.shape)}")
-    if logits.dtype in (torch.float16, torch.bfloat16):
-        logits = logits.float()
+    logits = _as_rows(logits)
     if isinstance(targets, torch.Tensor):
         _require_rows(targets, logits)
         if label_smoothing and targets.device.type == "cpu" and _smoothed(targets):
@@ -73,6 +70,60 @@ def mixup_cross_entropy(
         return _reduced(rows, targets.sum(1) > 0, reduction)
     own, partner, lam = _require_pairs(targets, logits)
     losses: torch.Tensor = _PairCrossEntropy.apply(logits, own, partner, lam, label_smoothing)  # type: ignore[no-untyped-call]
+    return losses if reduction == "none" else getattr(losses, reduction)()
+
+
+def mixup_binary_cross_entropy(
+    logits: torch.Tensor,
+    targets: torch.Tensor | Pairs,
+    *,
+    threshold: float | None = None,
+    reduction: str = "mean",
+) -> torch.Tensor:
+    """Binary cross entropy of each class with mixed targets.
+
+    Wightman et al., "ResNet strikes back" (2021), and Touvron et al., "DeiT III" (2022), train with
+    it. It equals ``torch.nn.functional.binary_cross_entropy_with_logits`` with dense rows. For
+    pairs no rows are built, and only the logits are saved for the backward pass.
+
+    Parameters
+    ----------
+    logits : tensor, shape (B, num_classes)
+        float16 and bfloat16 are computed in float32, as under autocast.
+    targets : tensor (B, num_classes), or (own, partner, lam) of shape (B,) each
+        As ``Mixup(targets="soft")`` or ``Mixup(targets="pairs")`` hands them out. Rows of zeros
+        mean "no class" and count; leave out those that ``Mixup(ignore_index=...)`` makes.
+    threshold : float in [0, 1), optional
+        Weights above it become 1, all others 0. DeiT III: 0; timm's ``--bce-target-thresh``.
+    reduction : {"mean", "sum", "none"}
+        Over all B x num_classes losses.
+
+    Returns
+    -------
+    float32 tensor
+        A scalar, or shape (B, num_classes) for "none".
+
+    Raises
+    ------
+    TypeError, ValueError
+        Targets or shapes outside the above.
+    """
+    if threshold is not None:
+        require_real("threshold", threshold, "[0, 1) or None", lambda v: 0 <= v < 1)
+    require_choice("reduction", reduction, ("mean", "sum", "none"), optional=False)
+    logits = _as_rows(logits)
+    if isinstance(targets, torch.Tensor):
+        _require_rows(targets, logits)
+        rows = (targets if threshold is None else targets > threshold).to(logits.dtype)
+        return functional.binary_cross_entropy_with_logits(logits, rows, reduction=reduction)
+    own, partner, lam = _require_pairs(targets, logits)
+    own_weight = torch.where(own == partner, 1.0, lam)
+    partner_weight = 1 - own_weight
+    if threshold is not None:
+        own_weight, partner_weight = own_weight > threshold, partner_weight > threshold
+    losses: torch.Tensor = _PairBinaryCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        logits, own, partner, own_weight.to(logits.dtype), partner_weight.to(logits.dtype)
+    )
     return losses if reduction == "none" else getattr(losses, reduction)()
 
 
@@ -135,6 +186,41 @@ class _PairCrossEntropy(torch.autograd.Function):
         slope.scatter_add_(1, partner[:, None], -keep * (1 - lam)[:, None])
         slope *= grad[:, None]
         return slope, None, None, None, None
+
+
+class _PairBinaryCrossEntropy(torch.autograd.Function):
+    """Losses (B, num_classes) of logits with the weights of two classes a row."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: torch.Tensor,
+        own: torch.Tensor,
+        partner: torch.Tensor,
+        own_weight: torch.Tensor,
+        partner_weight: torch.Tensor,
+    ) -> torch.Tensor:
+        ctx.save_for_backward(logits, own, partner, own_weight, partner_weight)
+        losses = functional.softplus(logits)
+        for ids, weight in ((own, own_weight), (partner, partner_weight)):
+            losses.scatter_add_(1, ids[:, None], -weight[:, None] * logits.gather(1, ids[:, None]))
+        return losses
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        logits, own, partner, own_weight, partner_weight = ctx.saved_tensors
+        slope = logits.sigmoid()
+        slope.scatter_add_(1, own[:, None], -own_weight[:, None])
+        slope.scatter_add_(1, partner[:, None], -partner_weight[:, None])
+        slope *= grad
+        return slope, None, None, None, None
+
+
+def _as_rows(logits: torch.Tensor) -> torch.Tensor:
+    if logits.ndim != 2:
+        raise ValueError(f"logits: expected shape (B, num_classes), got {tuple(logits.shape)}")
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 
 def _reduced(values: torch.Tensor, counted: torch.Tensor, reduction: str) -> torch.Tensor:

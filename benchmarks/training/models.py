@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Any
 
 import torch
 from torch import nn
@@ -43,16 +44,20 @@ class SmallViT(nn.Module):
         return self.head(self.blocks(tokens).mean(1))
 
 
-def build_model(name: str, num_classes: int, image_size: int) -> nn.Module:
+def build_model(
+    name: str, num_classes: int, image_size: int, *, pretrained: bool = False, **options: Any
+) -> nn.Module:
     """ "small_cnn", "small_vit", a name of torchvision's, or "timm:" and a name of timm's."""
     if name == "small_cnn":
         return SmallCNN(num_classes)
     if name == "small_vit":
         return SmallViT(num_classes, image_size)
     if name.startswith("timm:"):
-        return import_module("timm").create_model(
-            name.removeprefix("timm:"), num_classes=num_classes
+        timm, name = import_module("timm"), name.removeprefix("timm:")
+        size = {"img_size": image_size} if timm.get_pretrained_cfg(name).fixed_input_size else {}
+        return timm.create_model(
+            name, pretrained=pretrained, num_classes=num_classes, **size, **options
         )
-    options = {"image_size": image_size} if name.startswith("vit_") else {}
+    size = {"image_size": image_size} if name.startswith("vit_") else {}
     models = import_module("torchvision.models")
-    return models.get_model(name, num_classes=num_classes, **options)
+    return models.get_model(name, num_classes=num_classes, **size, **options)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from nvidia.dali.plugin.base_iterator import LastBatchPolicy
 from torch import nn
-from torch.optim.lr_scheduler import (
-    CosineAnnealingLR,
-    LinearLR,
-    LRScheduler,
-    MultiStepLR,
-    SequentialLR,
-    StepLR,
-)
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from dali_mixup import Mixup, MixupClassificationIterator, image_pipeline, validation_pipeline
+from dali_mixup import (
+    Mixup,
+    MixupClassificationIterator,
+    image_pipeline,
+    losses,
+    validation_pipeline,
+)
 from dali_mixup.losses import mixup_accuracy, mixup_cross_entropy
 
 Track = Callable[[Iterable[Any]], Iterable[Any]]
@@ -71,13 +73,31 @@ def validation_loader(
     )  # fmt: skip
 
 
-def optimizer_for(model: nn.Module, settings: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """``name`` is of ``torch.optim``; biases and norms do not decay."""
+def optimizer_for(
+    model: nn.Module, settings: Mapping[str, Any], layer_decay: float | None = None
+) -> torch.optim.Optimizer:
+    """``name`` is of ``torch.optim``, or timm's "Lamb"; biases and norms do not decay."""
     options = dict(settings)
-    make = getattr(torch.optim, options.pop("name"))
-    decay = [p for p in model.parameters() if p.ndim > 1]
-    rest = [p for p in model.parameters() if p.ndim <= 1]
-    return make([{"params": decay}, {"params": rest, "weight_decay": 0.0}], **options)
+    name, decay = options.pop("name"), options.pop("weight_decay", 0.0)
+    make = import_module("timm.optim").Lamb if name == "Lamb" else getattr(torch.optim, name)
+    exempt = getattr(model, "no_weight_decay", set)()
+    if layer_decay is None:
+        decays: list[Any] = []
+        rest: list[Any] = []
+        for parameter_name, parameter in model.named_parameters():
+            kept = parameter.ndim > 1 and parameter_name not in exempt
+            (decays if kept else rest).append(parameter)
+        groups = [
+            {"params": decays, "weight_decay": decay},
+            {"params": rest, "weight_decay": 0.0},
+        ]
+    else:
+        groups = import_module("timm.optim").param_groups_layer_decay(
+            model, decay, no_weight_decay_list=exempt, layer_decay=layer_decay
+        )
+        for group in groups:
+            group["lr"] = options["lr"] * group.pop("lr_scale")
+    return make(groups, **options)
 
 
 def schedule_for(
@@ -85,21 +105,44 @@ def schedule_for(
 ) -> LRScheduler:
     """To be stepped after each of an epoch's `steps`."""
     warm_up = min(settings["warmup_epochs"], epochs // 2) * steps
-    match settings["name"]:
-        case "cosine":
-            main = CosineAnnealingLR(optimizer, max(1, epochs * steps - warm_up))
-        case "step":
-            at = [epoch * steps - warm_up for epoch in settings["milestones"]]
-            main = MultiStepLR(optimizer, at, settings["gamma"])
-        case "exponential":
-            every = max(1, round(settings["every_epochs"] * steps))
-            main = StepLR(optimizer, every, settings["gamma"])
-        case other:
-            raise ValueError(f"schedule: expected 'cosine', 'step' or 'exponential', got {other!r}")
-    if not warm_up:
-        return main
-    first = LinearLR(optimizer, settings["warmup_factor"], 1, warm_up)
-    return SequentialLR(optimizer, [first, main], [warm_up])
+    main = {"cosine": cosine, "step": multi_step, "exponential": exponential}.get(settings["name"])
+    if main is None:
+        raise ValueError(
+            "schedule: expected 'cosine', 'step' or 'exponential', got " + repr(settings["name"])
+        )
+
+    def factor(step: int) -> float:
+        if step < warm_up:
+            first = settings["warmup_factor"]
+            return first + (1 - first) * step / warm_up
+        return main(settings, step, warm_up, epochs, steps)
+
+    return LambdaLR(optimizer, factor)
+
+
+def cosine(settings: Mapping[str, Any], step: int, warm_up: int, epochs: int, steps: int) -> float:
+    least = settings.get("min_factor", 0.0)
+    done = (step - warm_up) / max(1, epochs * steps - warm_up)
+    return least + (1 - least) * (1 + math.cos(math.pi * done)) / 2
+
+
+def multi_step(
+    settings: Mapping[str, Any], step: int, warm_up: int, epochs: int, steps: int
+) -> float:
+    return settings["gamma"] ** sum(step >= epoch * steps for epoch in settings["milestones"])
+
+
+def exponential(
+    settings: Mapping[str, Any], step: int, warm_up: int, epochs: int, steps: int
+) -> float:
+    every = max(1, round(settings["every_epochs"] * steps))
+    return settings["gamma"] ** ((step - warm_up) // every)
+
+
+def loss_for(settings: Mapping[str, Any]) -> Callable[..., torch.Tensor]:
+    """``name`` is a function of :mod:`dali_mixup.losses`; the rest are its arguments."""
+    options = dict(settings)
+    return partial(getattr(losses, options.pop("name")), **options)
 
 
 def train_epoch(
@@ -109,27 +152,32 @@ def train_epoch(
     schedule: LRScheduler,
     device: torch.device,
     track: Track = iter,
+    *,
+    criterion: Callable[..., torch.Tensor] = mixup_cross_entropy,
+    clip_grad_norm: float | None = None,
 ) -> dict[str, float]:
     """One pass over this part; loss, and accuracy as a share of what mixed targets allow.
 
     Always to name the class of the larger share is right; it gets that share.
     """
     model.train()
-    losses, accuracies, best = [], [], []
+    seen, accuracies, best = [], [], []
     for batch in track(loader):
         images, targets = to_device(batch, device)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             logits = model(images)
-        loss = mixup_cross_entropy(logits, targets)
+        loss = criterion(logits, targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        if clip_grad_norm is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), clip_grad_norm)
         optimizer.step()
         schedule.step()
-        losses.append(loss.detach())
+        seen.append(loss.detach())
         accuracies.append(mixup_accuracy(logits.detach(), targets))
         best.append(targets.amax(1).mean())
     return {
-        "train_loss": float(torch.stack(losses).mean()),
+        "train_loss": float(torch.stack(seen).mean()),
         "train_accuracy": float(torch.stack(accuracies).sum() / torch.stack(best).sum()),
     }
 

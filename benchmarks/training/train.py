@@ -25,6 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 from benchmarks.training.models import build_model
 from benchmarks.training.parts import (
     Share,
+    loss_for,
     optimizer_for,
     predict,
     random_state,
@@ -43,6 +44,7 @@ SMALL = Recipe(
     model="small_cnn",
     source="this file",
     reported="nothing",
+    left_out="nothing",
     image_size=32,
     batch_size=64,
     epochs=20,
@@ -61,6 +63,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("demo/train"))
     parser.add_argument("--resume", action="store_true", help="go on from OUT/last.pt")
     parser.add_argument("--model", help="small_cnn, small_vit, torchvision's, or timm:NAME")
+    parser.add_argument("--pretrained", action="store_true", help="begin with timm's weights")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--stop-after", type=int, metavar="EPOCHS", help="end early, to resume")
     parser.add_argument("--batch-size", type=int, help="of all processes together")
@@ -85,6 +88,14 @@ def chosen_recipe(flags: argparse.Namespace) -> Recipe:
     }
     batch_size = own.get("batch_size", base.batch_size)
     lr = given.get("lr", base.optimizer["lr"] * batch_size / base.batch_size)
+    if own.get("model", base.model) != base.model:
+        options = "".join(f"{name} {value}, " for name, value in base.model_options.items())
+        decay = f"layer decay {base.layer_decay}, " if base.layer_decay else ""
+        own |= {
+            "model_options": {},
+            "layer_decay": None,
+            "left_out": f"{options}{decay}{base.model}; {base.left_out}",
+        }
     return replace(
         base, **own, mixup={**base.mixup, **mixup}, optimizer={**base.optimizer, "lr": lr}
     )
@@ -129,10 +140,13 @@ def main() -> None:
     resize = chosen.image_size * 8 // 7
     validation = validation_loader(data / "val", part, chosen.image_size, mixup, share, resize)
 
-    model = build_model(chosen.model, len(names), chosen.image_size).to(share.device)
+    model = build_model(
+        chosen.model, len(names), chosen.image_size, pretrained=flags.pretrained,
+        **chosen.model_options,
+    ).to(share.device)  # fmt: skip
     if share.device.type == "cuda":
         model = model.to(memory_format=torch.channels_last)
-    optimizer = optimizer_for(model, chosen.optimizer)
+    optimizer = optimizer_for(model, chosen.optimizer, chosen.layer_decay)
     schedule = schedule_for(optimizer, chosen.schedule, chosen.epochs, len(loader))
     history: list[dict[str, float]] = []
     torch.manual_seed(flags.seed + share.rank)  # the weights are one for all, the dropout is not
@@ -148,6 +162,7 @@ def main() -> None:
     if share.rank == 0:
         flags.out.mkdir(parents=True, exist_ok=True)
         print(f"{chosen.name}: {chosen.model}, {share.world_size} x {part} images, {mixup}")
+        print(f"left out or otherwise than published: {chosen.left_out}")
     for epoch in range(len(history), min(chosen.epochs, flags.stop_after or chosen.epochs)):
         bar = partial(
             track,
@@ -156,7 +171,10 @@ def main() -> None:
             transient=True,
             disable=share.rank > 0,
         )
-        row = train_epoch(trained, loader, optimizer, schedule, share.device, bar)
+        row = train_epoch(
+            trained, loader, optimizer, schedule, share.device, bar,
+            criterion=loss_for(chosen.loss), clip_grad_norm=chosen.clip_grad_norm,
+        )  # fmt: skip
         logits, labels = predict(model, validation, share.device)
         right = int((logits.argmax(1) == labels).sum())
         loss, accuracy, right, seen = sum_of_all(

@@ -7,7 +7,11 @@ torch = require("torch")
 
 from dali_mixup import Mixup  # noqa: E402
 from dali_mixup.advice import DoubleSmoothingWarning  # noqa: E402
-from dali_mixup.losses import mixup_accuracy, mixup_cross_entropy  # noqa: E402
+from dali_mixup.losses import (  # noqa: E402
+    mixup_accuracy,
+    mixup_binary_cross_entropy,
+    mixup_cross_entropy,
+)
 
 
 def example(size=16, num_classes=11, dtype=torch.float32):
@@ -177,3 +181,82 @@ def test_a_batch_of_ignored_samples_alone_has_no_loss():
 
     assert loss == 0
     assert (logits.grad == 0).all()
+
+
+BCE = torch.nn.functional.binary_cross_entropy_with_logits
+
+
+@pytest.mark.parametrize("threshold", [None, 0.0, 0.2, 0.7])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("as_pairs", [False, True])
+def test_binary_cross_entropy_is_torchs_on_dense_rows(threshold, reduction, as_pairs):
+    logits, pairs, soft = example(size=64)  # many of one class with themselves
+    assert (pairs[0] == pairs[1]).any()
+    rows = soft if threshold is None else (soft > threshold).float()
+    want = BCE(logits, rows, reduction=reduction)
+    weight = torch.rand_like(want)
+    (want_slope,) = torch.autograd.grad((weight * want).sum(), logits)
+
+    got = mixup_binary_cross_entropy(
+        logits, pairs if as_pairs else soft, threshold=threshold, reduction=reduction
+    )
+    (slope,) = torch.autograd.grad((weight * got).sum(), logits)
+
+    torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(slope, want_slope, rtol=1e-5, atol=1e-6)
+
+
+def test_binary_cross_entropy_stays_finite_for_large_logits():
+    logits = torch.tensor([[200.0, -200.0], [-200.0, 200.0]], requires_grad=True)
+    pairs = torch.tensor([0, 0]), torch.tensor([1, 1]), torch.tensor([1.0, 0.0])
+
+    loss = mixup_binary_cross_entropy(logits, pairs)
+    loss.backward()
+
+    assert loss == 0
+    assert logits.grad.isfinite().all()
+
+
+def test_binary_cross_entropy_of_half_precision_logits_is_float32():
+    logits, pairs, soft = example(dtype=torch.bfloat16)
+
+    for targets in (pairs, soft):
+        loss = mixup_binary_cross_entropy(logits, targets)
+        assert loss.dtype == torch.float32
+    loss.backward()
+    assert logits.grad.dtype == torch.bfloat16
+
+
+def test_binary_cross_entropy_of_pairs_saves_the_logits_alone():
+    logits, pairs, _ = example()
+    saved = []
+    keep = lambda tensor: saved.append(tensor) or tensor  # noqa: E731
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        mixup_binary_cross_entropy(logits, pairs)
+
+    assert [tensor.data_ptr() for tensor in saved if tensor.ndim == 2] == [logits.data_ptr()]
+
+
+def test_multi_hot_rows_without_a_class_count_in_binary_cross_entropy():
+    logits, _, soft = example()
+    soft[3] = 0
+
+    torch.testing.assert_close(mixup_binary_cross_entropy(logits, soft), BCE(logits, soft))
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"threshold": 1.0}, ValueError, r"threshold: expected a value in \[0, 1\) or None, got 1"),
+        ({"threshold": "0"}, TypeError, "threshold: expected a number, got '0'"),
+        ({"reduction": "max"}, ValueError, "reduction: expected one of 'mean'"),
+        ({"targets": torch.zeros(16, 3)}, ValueError, r"expected dense rows \(16, 11\)"),
+        ({"targets": None}, TypeError, r"dense rows or \(own, partner, lam\), got NoneType"),
+    ],
+)
+def test_bad_arguments_of_binary_cross_entropy_are_refused(settings, error, message):
+    logits, pairs, _ = example()
+
+    with pytest.raises(error, match=message):
+        mixup_binary_cross_entropy(logits, **{"targets": pairs, **settings})

@@ -14,6 +14,8 @@ require("nvidia.dali", backend="dali")
 require("matplotlib", backend="dali")
 require("sklearn", backend="dali")
 
+from dali_mixup.recipes import RECIPES  # noqa: E402
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -35,7 +37,7 @@ def curves(folder):
     return json.loads((folder / "curves.json").read_text())["history"]
 
 
-def with_dropout(name, num_classes, image_size):
+def with_dropout(name, num_classes, image_size, **options):
     return torch.nn.Sequential(
         torch.nn.AdaptiveAvgPool2d(4),
         torch.nn.Flatten(),
@@ -44,13 +46,15 @@ def with_dropout(name, num_classes, image_size):
     )
 
 
+@pytest.mark.parametrize("recipe", ["", "--recipe deit3-b --image-size 32 --lr 0.01"])
 def test_a_training_that_is_resumed_equals_one_that_was_not_stopped(
-    benchmarks, monkeypatch, data, tmp_path
+    benchmarks, monkeypatch, data, tmp_path, recipe
 ):
     from benchmarks.training import train
 
     monkeypatch.setattr(train, "build_model", with_dropout)
-    command = f"train.py --data {data} --epochs 4 --batch-size 4 --num-threads 1 --out {tmp_path}"
+    command = f"train.py {recipe} --data {data} --epochs 4 --batch-size 4 --num-threads 1"
+    command = f"{command} --out {tmp_path}"
 
     for arguments in ("/whole", "/parts --stop-after 2", "/parts --resume"):
         monkeypatch.setattr(sys, "argv", (command + arguments).split())
@@ -59,6 +63,84 @@ def test_a_training_that_is_resumed_equals_one_that_was_not_stopped(
     assert curves(tmp_path / "parts") == curves(tmp_path / "whole")
     assert len(curves(tmp_path / "whole")) == 4
     assert (tmp_path / "whole" / "curves.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_the_trainer_takes_a_step_of_each_recipe(
+    benchmarks, monkeypatch, data, tmp_path, capsys, name
+):
+    from benchmarks.training import train
+
+    command = f"train.py --recipe {name} --data {data} --out {tmp_path} --num-threads 1"
+    command += " --epochs 1 --batch-size 14 --image-size 64"
+    monkeypatch.setattr(sys, "argv", command.split())
+
+    train.main()
+
+    [row] = curves(tmp_path)
+    assert 0 < row["train_loss"] < 10
+    said = " ".join(capsys.readouterr().out.split())
+    assert RECIPES[name].model in said
+    assert f"otherwise than published: {RECIPES[name].left_out}" in said
+
+
+def test_what_another_model_cannot_take_from_the_recipe_is_named(benchmarks, monkeypatch):
+    from benchmarks.training import train
+
+    command = "train.py --recipe mae-vit-b-finetune --model small_vit"
+    monkeypatch.setattr(sys, "argv", command.split())
+    chosen = train.chosen_recipe(train.parse())
+
+    assert chosen.layer_decay is None
+    assert chosen.model_options == {}
+    assert "drop_path_rate 0.1" in chosen.left_out
+    assert "layer decay 0.65" in chosen.left_out
+
+
+def test_layer_decay_lowers_the_rate_of_lower_layers(benchmarks):
+    from benchmarks.training import parts
+    from benchmarks.training.models import build_model
+
+    chosen = RECIPES["mae-vit-b-finetune"]
+    model = build_model("timm:vit_tiny_patch16_224", 3, 32)
+    optimizer = parts.optimizer_for(model, chosen.optimizer, chosen.layer_decay)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    rates = {
+        names[id(parameter)]: (group["lr"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+
+    assert set(rates) == set(names.values())
+    assert rates["head.weight"] == pytest.approx((2e-3, 0.05))
+    assert rates["blocks.11.mlp.fc1.weight"] == pytest.approx((2e-3 * 0.65, 0.05))
+    assert rates["blocks.0.mlp.fc1.bias"] == pytest.approx((2e-3 * 0.65**12, 0.0))
+    assert rates["pos_embed"] == pytest.approx((2e-3 * 0.65**13, 0.0))
+
+
+def test_gradients_are_clipped_to_the_recipes_norm(benchmarks):
+    from benchmarks.training import parts
+
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    schedule = parts.schedule_for(optimizer, {"name": "cosine", "warmup_epochs": 0}, 1, 1)
+    batch = [{"data": 100 * torch.ones(2, 3, 2, 2), "label": torch.eye(3)[:2]}]
+
+    parts.train_epoch(model, [batch], optimizer, schedule, torch.device("cpu"), clip_grad_norm=0.5)
+
+    norm = sum(parameter.grad.square().sum() for parameter in model.parameters()).sqrt()
+    assert norm == pytest.approx(0.5, rel=1e-3)
+
+
+def test_the_loss_is_the_recipes(benchmarks):
+    from benchmarks.training import parts
+
+    logits, targets = torch.randn(2, 4), torch.tensor([[0.3, 0.7, 0, 0], [0, 0, 0.1, 0.9]])
+
+    got = parts.loss_for(RECIPES["resnet50-rsb-a2"].loss)(logits, targets)
+
+    want = torch.nn.functional.binary_cross_entropy_with_logits(logits, (targets > 0.2).float())
+    torch.testing.assert_close(got, want)
 
 
 def test_processes_share_the_work(data, tmp_path):
@@ -94,6 +176,10 @@ def test_a_recipes_rate_follows_the_batch_size(benchmarks, monkeypatch):
             {20: 1.0, 60: 0.5, 100: 0.0},
         ),
         (
+            {"name": "cosine", "warmup_epochs": 2, "warmup_factor": 0.0, "min_factor": 0.1},
+            {0: 0.0, 10: 0.5, 20: 1.0, 60: 0.55, 100: 0.1},
+        ),
+        (
             {
                 "name": "step",
                 "gamma": 0.1,
@@ -108,7 +194,7 @@ def test_a_recipes_rate_follows_the_batch_size(benchmarks, monkeypatch):
             {0: 1.0, 24: 1.0, 26: 0.5, 51: 0.25},
         ),
     ],
-    ids=["cosine", "step", "exponential"],
+    ids=["cosine", "cosine to a least rate", "step", "exponential"],
 )
 def test_the_rate_follows_its_schedule(benchmarks, schedule, at):
     from benchmarks.training import parts
