@@ -56,38 +56,78 @@ def preview_command(
     source: Annotated[str, typer.Argument(help="FOLDER with one folder a class, MODULE:PIPELINE")],
     out: Annotated[Path, typer.Option(help="Where the picture goes")] = Path("preview.png"),
     count: Annotated[int, typer.Option(min=1, help="Images to show")] = 16,
-    image_size: Annotated[int, typer.Option(min=8, help="Pixels; for a folder")] = 224,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="Augment and mix as this recipe; for a folder. dali-mixup recipes"),
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(min=8, help="Pixels; for a folder (default: the recipe's, or 224)")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or gpu; for a folder")] = "cpu",
-    alpha: Annotated[float, typer.Option(help="Mixup's; 0 turns it off")] = 0.2,
-    cutmix_alpha: Annotated[float, typer.Option(help="CutMix's; 0 turns it off")] = 0.0,
-    switch_prob: Annotated[float, typer.Option(help="Share of CutMix with both on")] = 0.5,
-    prob: Annotated[float, typer.Option(help="Share that is mixed")] = 1.0,
+    alpha: Annotated[
+        float | None, typer.Option(help="Mixup's; 0 turns it off (default: the recipe's, or 0.2)")
+    ] = None,
+    cutmix_alpha: Annotated[
+        float | None, typer.Option(help="CutMix's; 0 turns it off (default: the recipe's, or 0)")
+    ] = None,
+    switch_prob: Annotated[
+        float | None, typer.Option(help="Share of CutMix with both on (default: 0.5)")
+    ] = None,
+    prob: Annotated[float | None, typer.Option(help="Share that is mixed (default: 1)")] = None,
     mode: Annotated[str, typer.Option(help="batch, elem or pair")] = "elem",
     pairing: Annotated[
-        str, typer.Option(help="permutation, derangement, flip or roll")
-    ] = "permutation",
+        str | None,
+        typer.Option(
+            help="permutation, derangement, flip or roll (default: the recipe's, or permutation)"
+        ),
+    ] = None,
     layout: Annotated[str | None, typer.Option(help="HWC or CHW, where it is ambiguous")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Draw a contact sheet: a batch of your images, mixed by these settings."""
     from dali_mixup.cli.preview import preview
 
+    given = {
+        "alpha": alpha,
+        "cutmix_alpha": cutmix_alpha,
+        "switch_prob": switch_prob,
+        "prob": prob,
+        "mode": mode,
+        "pairing": pairing,
+        "layout": layout,
+        "seed": seed,
+    }
+    settings = {name: value for name, value in given.items() if value is not None}
     sheet = preview(
-        source,
-        count=count,
-        image_size=image_size,
-        device=device,
-        alpha=alpha,
-        cutmix_alpha=cutmix_alpha,
-        switch_prob=switch_prob,
-        prob=prob,
-        mode=mode,
-        pairing=pairing,
-        layout=layout,
-        seed=seed,
+        source, count=count, recipe_name=recipe, image_size=image_size, device=device, **settings
     )
     sheet.save(out)
     console.print(f"{out}: {sheet.width} x {sheet.height} pixels")
+
+
+@app.command("recipes")
+@without_traceback
+def recipes_command() -> None:
+    """List the published trainings of dali_mixup.recipes."""
+    from dali_mixup.recipes import RECIPES
+
+    table = Table(box=None)
+    table.add_column("name", no_wrap=True)
+    for heading in ("mixup", "CutMix", "smoothing"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("loss", no_wrap=True)
+    table.add_column("beside")
+    for found in RECIPES.values():
+        mixing = (found.mixup.get(key, 0) for key in ("alpha", "cutmix_alpha", "label_smoothing"))
+        loss = "BCE" if "binary" in found.loss["name"] else "CE"
+        pipeline = [f"{name} {value}".replace("_", " ") for name, value in found.pipeline.items()]
+        beside = ", ".join([*pipeline, found.optimizer["name"], f"{found.epochs} epochs"])
+        table.add_row(found.name, *(f"{v:g}" for v in mixing), loss, Text(beside))
+    console.print(table)
+    console.print(
+        "Source and reported result: dali_mixup.recipes.recipe(NAME)\n"
+        "A look at one: dali-mixup preview FOLDER --recipe NAME"
+    )
 
 
 @app.command()
@@ -99,16 +139,16 @@ def bench(
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
     image_size: Annotated[int, typer.Option(min=1, help="Pixels")] = 224,
     num_classes: Annotated[int, typer.Option(min=1)] = 1000,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda [default: what is there]")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda (default: what is there)")] = None,
     from_dtype: Annotated[
         str, typer.Option(help="uint8 is normalised on the way, float is not")
     ] = "uint8",
     dtype: Annotated[
         str | None,
-        typer.Option(help="float32, float16 or bfloat16 [default: 32 on a CPU, 16 on a GPU]"),
+        typer.Option(help="float32, float16 or bfloat16 (default: 32 on a CPU, 16 on a GPU)"),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Of torch and of DALI [default: all cores]")
+        int | None, typer.Option(min=1, help="Of torch and of DALI (default: all cores)")
     ] = None,
     rounds: Annotated[int, typer.Option(min=1)] = 30,
     json: Annotated[Path | None, typer.Option(help="Record the run here")] = None,

@@ -18,10 +18,17 @@ from dali_mixup.cli.users_code import users_code
 from dali_mixup.loaders.pipeline import image_pipeline
 from dali_mixup.mixup import Mixup
 from dali_mixup.output import guess_layout
+from dali_mixup.recipes import recipe
 
 
 def preview(
-    source: str, *, count: int = 16, image_size: int = 224, device: str = "cpu", **settings: Any
+    source: str,
+    *,
+    count: int = 16,
+    recipe_name: str | None = None,
+    image_size: int | None = None,
+    device: str = "cpu",
+    **settings: Any,
 ) -> Image.Image:
     """Mix one batch and draw it.
 
@@ -33,20 +40,31 @@ def preview(
         of shape (B,) or (B, 1), or one-hot rows.
     count : int >= 1
         Images to show; a pipeline of one's own shows as many of its batch.
+    recipe_name : str, optional
+        For a folder: augment and mix as this recipe of :mod:`dali_mixup.recipes`.
     image_size, device
-        For a folder, as :func:`dali_mixup.image_pipeline` takes them.
+        For a folder, as :func:`dali_mixup.image_pipeline` takes them. By default the recipe's size,
+        or 224.
     **settings
-        Of :class:`dali_mixup.Mixup`, less ``num_classes``.
+        Of :class:`dali_mixup.Mixup`, less ``num_classes``. They replace those of the recipe.
 
     Raises
     ------
     ValueError, TypeError
-        A source that is neither, images of several sizes, or labels of another form.
+        A source that is neither, a recipe that does not exist or is for a pipeline of one's own,
+        images of several sizes, or labels of another form.
     UsersCodeError
         The user's module raised.
     """
+    chosen = recipe(recipe_name) if recipe_name is not None else None
+    if chosen and not Path(source).is_dir():
+        raise ValueError(f"recipe: expected a folder of images beside it, got {source!r}")
+    if chosen:
+        settings = {**chosen.mixup, **settings}
     if Path(source).is_dir():
-        pipe = image_pipeline(source, count, image_size, device, num_threads=2)
+        size = image_size or (chosen.image_size if chosen else 224)
+        augmentation = chosen.pipeline if chosen else {}
+        pipe = image_pipeline(source, count, size, device, num_threads=2, **augmentation)
         images, labels, _ = _first_batch(pipe, count)
         names = sorted(folder.name for folder in Path(source).iterdir() if folder.is_dir())
     elif ":" in source:
@@ -61,6 +79,7 @@ def preview(
     defaults = {field.name: field.default for field in fields(Mixup)}
     shown = {"alpha": mixup.alpha} | {k: v for k, v in settings.items() if v != defaults[k]}
     title = ", ".join(f"{name}={value}" for name, value in shown.items())
+    title = f"{recipe_name}: {title}" if recipe_name else title
     return contact_sheet(_as_photographs(mixed), labels, plan, names, title=title)
 
 

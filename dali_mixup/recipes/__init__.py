@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from dali_mixup.checks import require_choice
 from dali_mixup.recipes.convolutional import CONVOLUTIONAL
-from dali_mixup.recipes.recipe import IMAGENET, Recipe
+from dali_mixup.recipes.definition import IMAGENET, Recipe
 from dali_mixup.recipes.transformers import TRANSFORMERS
 
 __all__ = ["IMAGENET", "RECIPES", "Recipe", "recipe"]

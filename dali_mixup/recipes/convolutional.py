@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dali_mixup.recipes.recipe import Recipe
+from dali_mixup.recipes.definition import Recipe
 
 CONVOLUTIONAL = (
     Recipe(

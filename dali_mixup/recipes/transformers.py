@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dali_mixup.recipes.recipe import Recipe
+from dali_mixup.recipes.definition import Recipe
 
 DEIT_MIXING = {"alpha": 0.8, "cutmix_alpha": 1.0, "label_smoothing": 0.1, "pairing": "flip"}
 DEIT_AUGMENTATION = {

@@ -85,20 +85,30 @@ class Recipes(TableDirective):
     """The published trainings of ``dali_mixup.recipes``."""
 
     def run(self):
-        head = ["name", "model", "mixing", "optimiser", "epochs", "images a step", "source"]
+        head = ["name", "model", "mixing", "pipeline", "loss", "optimiser", "steps", "source"]
         rows = [
             [
                 f"`{recipe.name}`",
                 f"`{recipe.model}`, {recipe.image_size} pixels",
-                settings(recipe.mixup | recipe.pipeline),
-                settings(recipe.optimizer),
-                str(recipe.epochs),
-                str(recipe.batch_size),
-                f"{recipe.source}. Reported: {recipe.reported}.",
+                settings(recipe.mixup),
+                settings(recipe.pipeline),
+                settings(recipe.loss).removeprefix("name "),
+                settings(self.optimisation(recipe)).removeprefix("name "),
+                f"{recipe.epochs} epochs, {recipe.batch_size} images a step; "
+                + settings(recipe.schedule).removeprefix("name "),
+                " ".join(self.origin(recipe)),
             ]
             for recipe in RECIPES.values()
         ]
         return [self.table(head, rows)]
+
+    def origin(self, recipe):
+        yield f"{recipe.source}. Reported: {recipe.reported}."
+        yield f"Left out or otherwise: {recipe.left_out}."
+
+    def optimisation(self, recipe):
+        more = {"layer decay": recipe.layer_decay, "gradient norm": recipe.clip_grad_norm}
+        return recipe.optimizer | {name: value for name, value in more.items() if value}
 
 
 class CommandOptions(TableDirective):
@@ -139,7 +149,8 @@ def cell(row, value):
 
 
 def settings(mapping):
-    return ", ".join(f"{name} {value}" for name, value in mapping.items())
+    shown = (f"{value:.3g}" if type(value) is float else value for value in mapping.values())
+    return ", ".join(f"{name} {value}" for name, value in zip(mapping, shown, strict=True))
 
 
 def setup(app):

@@ -1,10 +1,13 @@
 """``dali-mixup preview``: what it draws of which source, and what it refuses."""
 
 import sys
+from importlib import import_module
 
 import numpy as np
 import pytest
 from support.command import Image, picture, run
+
+from dali_mixup.recipes import RECIPES
 
 PIPELINES = """
 from nvidia.dali import fn, pipeline_def, types
@@ -203,3 +206,56 @@ def test_a_bad_setting_says_what_the_library_says(photo_folder):
 
     assert said.exit_code == 2
     assert "mode: expected one of 'batch', 'elem', 'pair', got 'elements'" in said.output
+
+
+def test_a_recipe_gives_the_pipeline_and_the_mixing(photo_folder, tmp_path, monkeypatch):
+    told = {}
+    preview = import_module("dali_mixup.cli.preview")
+    pipeline, sheet = preview.image_pipeline, preview.contact_sheet
+    monkeypatch.setattr(
+        preview,
+        "image_pipeline",
+        lambda *a, **options: told.update(options, size=a[2]) or pipeline(*a, **options),
+    )
+    monkeypatch.setattr(
+        preview,
+        "contact_sheet",
+        lambda *a, title: told.update(title=title) or sheet(*a, title=title),
+    )
+    out = tmp_path / "sheet.png"
+
+    said = run("preview", photo_folder, "--recipe", "deit3-b", "--count", 4, "--out", out)
+
+    assert said.exit_code == 0, said.output
+    assert RECIPES["deit3-b"].pipeline.items() <= told.items()
+    assert told["size"] == 192
+    assert told["title"] == "deit3-b: alpha=0.8, cutmix_alpha=1.0, pairing=flip, mode=elem"
+
+
+def test_an_option_replaces_the_recipes(photo_folder, tmp_path, monkeypatch):
+    received = sheet_arguments(monkeypatch)
+
+    said = run(
+        "preview", photo_folder, "--recipe", "deit-s", "--cutmix-alpha", 0, "--mode", "batch",
+        "--image-size", 48, "--count", 6, "--out", tmp_path / "sheet.png",
+    )  # fmt: skip
+
+    assert said.exit_code == 0, said.output
+    images, _, plan, _ = received
+    assert images.shape == (6, 48, 48, 3)
+    assert len(set(plan.lam.tolist())) == 1
+    assert plan.box is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--recipe", "deit"], "name: expected one of 'deit-s', "),
+        (["--recipe", "deit-s"], "recipe: expected a folder of images beside it, got '{}:ids'"),
+    ],
+)
+def test_a_recipe_that_cannot_be_shown_says_so(pipelines, arguments, message):
+    said = run("preview", f"{pipelines}:ids", *arguments)
+
+    assert said.exit_code == 2
+    assert message.format(pipelines) in said.output.replace("\n", " ")

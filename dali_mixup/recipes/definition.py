@@ -43,7 +43,7 @@ class Recipe:
     mixup : mapping
         Settings of :class:`dali_mixup.Mixup`.
     loss : mapping
-        ``name``, a function of :mod:`dali_mixup.losses`, and its arguments.
+        ``name``, a function of ``dali_mixup.losses``, and its arguments.
     model_options : mapping
         Arguments of the model, such as timm's ``drop_path_rate``.
     optimizer : mapping
