@@ -6,6 +6,9 @@ Used inside a pipeline with ``enable_conditionals=True``.
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,19 @@ from nvidia.dali.auto_aug.trivial_augment import trivial_augment_wide
 AUGMENTATIONS = ("randaugment", "timm-randaugment", "trivialaugment", "3-augment")
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32) * 255
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32) * 255
+
+
+@contextmanager
+def dalis_own_names() -> Iterator[None]:
+    """Keep back the warnings that DALI's augmentations use operators by names DALI deprecates.
+
+    DALI sets its own filter for them, so that a user's filter has no effect.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        yield
+    for found in caught:
+        if "nvidia.dali.fn.experimental." not in str(found.message):
+            warnings.warn_explicit(found.message, found.category, found.filename, found.lineno)
 
 
 def augmented(images: Any, name: str, randaugment: tuple[int, int], image_size: int) -> Any:

@@ -283,4 +283,5 @@ def _pipeline(
             encoded, labels = (fn.permute_batch(part, indices=order) for part in (encoded, labels))
         return images_from(encoded), labels
 
-    return graph()
+    with augmentation.dalis_own_names():
+        return graph()

@@ -11,6 +11,7 @@ from dali_mixup.recipes import RECIPES
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
+MIXING = ("alpha", "cutmix_alpha", "label_smoothing")
 
 
 class TableDirective(SphinxDirective):
@@ -85,30 +86,52 @@ class Recipes(TableDirective):
     """The published trainings of ``dali_mixup.recipes``."""
 
     def run(self):
-        head = ["name", "model", "mixing", "pipeline", "loss", "optimiser", "steps", "source"]
+        head = ["name", "mixup", "CutMix", "smoothing", "loss", "reported"]
         rows = [
             [
                 f"`{recipe.name}`",
-                f"`{recipe.model}`, {recipe.image_size} pixels",
-                settings(recipe.mixup),
-                settings(recipe.pipeline),
-                settings(recipe.loss).removeprefix("name "),
-                settings(self.optimisation(recipe)).removeprefix("name "),
-                f"{recipe.epochs} epochs, {recipe.batch_size} images a step; "
-                + settings(recipe.schedule).removeprefix("name "),
-                " ".join(self.origin(recipe)),
+                *(f"{recipe.mixup.get(key, 0):g}" for key in MIXING),
+                recipe.loss["name"].removeprefix("mixup_").replace("_", " "),
+                recipe.reported,
             ]
             for recipe in RECIPES.values()
         ]
         return [self.table(head, rows)]
 
-    def origin(self, recipe):
-        yield f"{recipe.source}. Reported: {recipe.reported}."
-        yield f"Left out or otherwise: {recipe.left_out}."
 
-    def optimisation(self, recipe):
-        more = {"layer decay": recipe.layer_decay, "gradient norm": recipe.clip_grad_norm}
-        return recipe.optimizer | {name: value for name, value in more.items() if value}
+class RecipeSettings(TableDirective):
+    """All settings of each recipe."""
+
+    def run(self):
+        return [self.settings(recipe) for recipe in RECIPES.values()]
+
+    def settings(self, recipe):
+        lines = {
+            "Source": recipe.source,
+            "Left out or otherwise": recipe.left_out,
+            "Model": f"`{recipe.model}`, {recipe.image_size} pixels, "
+            + settings(recipe.model_options),
+            "Mixing": settings(recipe.mixup),
+            "Pipeline": settings(recipe.pipeline),
+            "Loss": settings(recipe.loss),
+            "Optimiser": settings(recipe.optimizer),
+            "Layer decay": recipe.layer_decay,
+            "Largest gradient norm": recipe.clip_grad_norm,
+            "Schedule": f"{recipe.epochs} epochs of {recipe.batch_size} images a step, "
+            + settings(recipe.schedule),
+        }
+        fields = [
+            nodes.field(
+                "",
+                nodes.field_name("", name),
+                nodes.field_body("", nodes.paragraph("", "", *self.parse_text_to_nodes(text))),
+            )
+            for name, text in ((name, str(value).rstrip(", ")) for name, value in lines.items())
+            if text not in ("", "None")
+        ]
+        return nodes.container(
+            "", nodes.rubric("", recipe.name), nodes.field_list("", *fields), classes=["recipe"]
+        )
 
 
 class CommandOptions(TableDirective):
@@ -150,11 +173,13 @@ def cell(row, value):
 
 def settings(mapping):
     shown = (f"{value:.3g}" if type(value) is float else value for value in mapping.values())
-    return ", ".join(f"{name} {value}" for name, value in zip(mapping, shown, strict=True))
+    named = zip(mapping, shown, strict=True)
+    return ", ".join(f"{value}" if name == "name" else f"`{name}` {value}" for name, value in named)
 
 
 def setup(app):
     app.add_directive("results", Results)
     app.add_directive("recipes", Recipes)
+    app.add_directive("recipe-settings", RecipeSettings)
     app.add_directive("command-options", CommandOptions)
     return {"parallel_read_safe": True}

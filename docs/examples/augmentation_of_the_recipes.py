@@ -11,7 +11,6 @@ The augmentation of the recipes
 # random and mirrors.
 
 import tempfile
-import warnings
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -20,7 +19,6 @@ from benchmarks.photographs import write_photographs
 from dali_mixup import image_pipeline
 from dali_mixup.recipes import recipe
 
-warnings.simplefilter("ignore", DeprecationWarning)  # of DALI's own RandAugment
 folder = Path(tempfile.mkdtemp())
 write_photographs(folder, per_class=1)
 whole = {"random_area": (1, 1), "random_aspect_ratio": (1, 1), "mirror_probability": 0}
