@@ -260,3 +260,13 @@ def test_bad_arguments_of_binary_cross_entropy_are_refused(settings, error, mess
 
     with pytest.raises(error, match=message):
         mixup_binary_cross_entropy(logits, **{"targets": pairs, **settings})
+
+
+def test_a_weight_at_the_threshold_is_not_above_it():
+    logits = torch.randn(2, 4)
+    pairs = torch.tensor([0, 1]), torch.tensor([2, 3]), torch.tensor([0.25, 0.75])
+
+    got = mixup_binary_cross_entropy(logits, pairs, threshold=0.25)
+
+    want = BCE(logits, torch.tensor([[0, 0, 1.0, 0], [0, 1.0, 0, 0]]))
+    torch.testing.assert_close(got, want)

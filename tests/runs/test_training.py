@@ -74,9 +74,14 @@ def test_the_trainer_takes_a_step_of_each_recipe(
     command = f"train.py --recipe {name} --data {data} --out {tmp_path} --num-threads 1"
     command += " --epochs 1 --batch-size 14 --image-size 64"
     monkeypatch.setattr(sys, "argv", command.split())
+    told, epoch = {}, train.train_epoch
+    monkeypatch.setattr(train, "train_epoch", lambda *a, **k: told.update(k) or epoch(*a, **k))
 
     train.main()
 
+    loss = told["criterion"]
+    assert {"name": loss.func.__name__, **loss.keywords} == RECIPES[name].loss
+    assert told["clip_grad_norm"] == RECIPES[name].clip_grad_norm
     [row] = curves(tmp_path)
     assert 0 < row["train_loss"] < 10
     said = " ".join(capsys.readouterr().out.split())
