@@ -236,7 +236,7 @@ TIMMS = ENHANCE | {
 
 
 def test_timms_randaugment_has_timms_operations_and_strength(monkeypatch):
-    timm = require("timm.data.auto_augment", backend="dali")
+    timm = require("timm.data.auto_augment", "timm")
     monkeypatch.setattr(timm, "_randomly_negate", lambda value: value)
     module = import_module("dali_mixup.loaders.augmentation")
 
