@@ -21,7 +21,7 @@ bench: .venv/bench-ready
 
 # The reference alone, as installed from the wheel; then all that needs no GPU.
 test: lint test-wheel
-	DALI_MIXUP_TEST_BACKENDS=numpy,host,torch,dali,dynamic $(FULL)/pytest
+	DALI_MIXUP_TEST_BACKENDS=numpy,host,ptx,torch,dali,dynamic $(FULL)/pytest
 
 # The wheel in an environment with numpy and pytest, from outside the package's folder.
 test-wheel: .venv-core/ready
@@ -59,7 +59,7 @@ docs: .venv/ready
 
 # What takes minutes: every specialisation for every architecture, long fuzzing.
 nightly: .venv/ready
-	DALI_MIXUP_TEST_BACKENDS=numpy,host,torch,dali,dynamic $(FULL)/pytest -m nightly
+	DALI_MIXUP_TEST_BACKENDS=numpy,host,ptx,torch,dali,dynamic $(FULL)/pytest -m nightly
 
 lint: .venv/ready
 	$(FULL)/ruff check

@@ -50,11 +50,12 @@ def _photo(index: int) -> np.ndarray:
     return np.clip(photo, 0, 255).astype(np.uint8)
 
 
-@pytest.fixture(params=["numpy", "host", "cupy"])
+@pytest.fixture(params=["numpy", "host", "ptx", "cupy"])
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Each backend's `blend` and `soft_labels` on numpy arrays.
 
-    "host" is the GPU backend with the kernel's source compiled for the CPU; "cupy" is the GPU.
+    "host" is the GPU backend with the kernel's source compiled for the CPU, "ptx" with what NVRTC
+    compiles executed instruction by instruction; "cupy" is the GPU.
     """
     if request.param == "numpy":
         return import_module("dali_mixup.backends.reference")
@@ -64,7 +65,8 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         if not torch.cuda.is_available():
             skip_or_fail("cupy", "there is no GPU")
         return import_module("support.tensor_backend").TensorBackend("cuda")
-    if shutil.which("g++") is None:
+    if request.param == "host" and shutil.which("g++") is None:
         skip_or_fail("host", "g++ is not installed")
-    import_module("support.host_shim").take_the_gpus_place(monkeypatch)
+    module = {"host": "support.host_shim", "ptx": "support.ptx_kernels"}[request.param]
+    import_module(module).take_the_gpus_place(monkeypatch)
     return import_module("support.tensor_backend").TensorBackend("cpu")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import itertools
 import mmap
 import shutil
 
@@ -17,6 +16,7 @@ if shutil.which("g++") is None:
     skip_or_fail("host", "g++ is not installed")
 
 from support.host_shim import HostKernels, all_kernels  # noqa: E402
+from support.kernel_cases import NUMPY, any_plan, cases, pixels, same_bits  # noqa: E402
 from support.specializations import specializations  # noqa: E402
 
 from dali_mixup import MixPlan, OutputFormat  # noqa: E402
@@ -37,13 +37,6 @@ from dali_mixup.backends.cuda.source import read_kernel  # noqa: E402
 from dali_mixup.output import BFLOAT16  # noqa: E402
 
 PAGE = mmap.PAGESIZE
-NUMPY = {
-    "uint8": np.dtype("u1"),
-    "float16": np.dtype("f2"),
-    "bfloat16": BFLOAT16,
-    "float32": np.dtype("f4"),
-}
-SIZES = [(3, 16, 16), (4, 8, 6), (2, 5, 7), (5, 1, 1), (2, 3, 44), (1, 1, 2)]
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
@@ -78,52 +71,6 @@ class GuardedBuffer:
             assert _libc.mprotect(fence, PAGE, flags) == 0
 
 
-def pixels(dtype: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    if dtype == "uint8":
-        return rng.integers(0, 256, shape, dtype=np.uint8)
-    values = rng.standard_normal(shape) * 10.0 ** rng.integers(-6, 4, shape)
-    special = rng.choice([np.inf, -np.inf, np.nan, 0.0, -0.0, 65504.0, 6e-8, 1e-40, 3e38], shape)
-    values = np.where(rng.random(shape) < 0.03, special, values).astype(np.float32)
-    bits = values.view(np.uint32)
-    half_way = rng.random(shape) < 0.03  # between two bfloat16s, or a NaN of ones alone
-    bits[half_way] = bits[half_way] & 0xFFFF0000 | 0x8000
-    bits[rng.random(shape) < 0.01] = 0x7FFFFFFF
-    if dtype == "bfloat16":
-        return (values.view(np.uint32) >> 16).astype(np.uint16).view(BFLOAT16)
-    with np.errstate(over="ignore"):
-        return values.astype(dtype)
-
-
-def any_plan(size: int, height: int, width: int, rng: np.random.Generator) -> MixPlan:
-    lam = rng.beta(0.4, 0.4, size)
-    box = np.zeros((size, 4), int)
-    for i in range(size):
-        kind = rng.integers(8)
-        if kind < 2:
-            lam[i] = kind
-        elif kind == 2:
-            box[i] = [0, height, 0, width]
-        elif kind == 3:
-            box[i] = [height - 1, height, width - 1, width]
-        elif kind < 6:
-            y, x = np.sort(rng.integers(0, height + 1, 2)), np.sort(rng.integers(0, width + 1, 2))
-            box[i] = [*y, *x]
-    return MixPlan(rng.integers(0, size, size), lam, box)
-
-
-def as_float(values: np.ndarray) -> np.ndarray:
-    if values.dtype == BFLOAT16:
-        return (values["bfloat16"].astype(np.uint32) << 16).view(np.float32)
-    return values
-
-
-def same_bits(got: np.ndarray, want: np.ndarray) -> bool:
-    """Equal in every bit, but that a NaN is a NaN."""
-    nan = np.isnan(as_float(want))
-    bits = f"u{want.dtype.itemsize}"
-    return bool(((got.view(bits) == want.view(bits)) | (nan & np.isnan(as_float(got)))).all())
-
-
 def run_images(
     kernels: HostKernels,
     images: np.ndarray,
@@ -156,26 +103,6 @@ def run_images(
     target.open()
     got = target.bytes.copy().view(want.dtype).reshape(want.shape)
     return launch.kernel, same_bits(got, want)
-
-
-def cases(dtype: str):
-    """Shapes, formats and starts that lead to every specialisation that reads this dtype."""
-    outs = [out for out in NUMPY if out != "uint8" or dtype == "uint8"]
-    unit = {"uint8": 1, "float32": 4}
-    for out, layouts, channels in itertools.product(
-        outs, [("CHW", "CHW"), ("HWC", "CHW"), ("CHW", "HWC"), ("HWC", "HWC")], (1, 3, 4)
-    ):
-        normalise = {} if out == "uint8" else {"mean": 0.4, "std": 1.3}
-        output = OutputFormat(dtype=out, layout=layouts[1], **normalise)
-        for size in SIZES:
-            starts = itertools.product((None, 0, unit.get(dtype, 2)), (None, 0, unit.get(out, 2)))
-            for shifts in starts:
-                yield size, channels, layouts[0], output, shifts
-        for shift in (2, 4, 8):
-            if shift >= unit.get(dtype, 2):
-                yield (2, 16, 16), channels, layouts[0], output, (shift, 0)
-            if shift >= unit.get(out, 2):
-                yield (2, 16, 16), channels, layouts[0], output, (0, shift)
 
 
 @pytest.mark.parametrize("dtype", NUMPY)

@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support import gpus_place
 from support.specializations import DTYPES, specializations
 
-from dali_mixup.backends.cuda import backend as cuda_backend
-from dali_mixup.backends.cuda import device
 from dali_mixup.backends.cuda.launch import COMPILE_OPTIONS, PLAN_CAPACITY, Launch
 from dali_mixup.backends.cuda.source import read_kernel
 
@@ -104,13 +103,5 @@ def run(launch: Launch, parameters: tuple[Any, ...], device: torch.device) -> No
 
 
 def take_the_gpus_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let dali_mixup.backends.cuda.backend run on CPU tensors, all of it but the launch itself."""
-    monkeypatch.setattr(device, "DEVICE_TYPE", "cpu")
-    monkeypatch.setattr(device, "run", run)
-    monkeypatch.setattr(device, "pinned", torch.clone)
-    monkeypatch.setattr(device, "plan_capacity", lambda: PLAN_CAPACITY)
-    monkeypatch.setattr(device, "is_capturing", lambda device: False)
-    monkeypatch.setattr(device, "index_of", lambda device: 0)
-    monkeypatch.setattr(device, "synchronize", lambda device: None)
-    # a real GPU's report must be memory that it can write
-    monkeypatch.setattr(cuda_backend, "_reports", {})
+    """Let the CUDA backend run on CPU tensors."""
+    gpus_place.take_the_gpus_place(monkeypatch, run)
