@@ -97,6 +97,9 @@ def test_float32_is_rounded_once_and_keeps_subnormal_numbers(name):
         ("mul.hi.u32", (0xFFFFFFFF, 0xFFFFFFFF), 0xFFFFFFFE),
         ("mul.wide.u32", (0xFFFFFFFF, 2), 0x1FFFFFFFE),
         ("add.u32", (0xFFFFFFFF, 2), 1),
+        ("bfi.b32", (0x1AB, 0x11223344, 8, 8), 0x1122AB44),
+        ("bfi.b32", (0xFFFFFFFF, 0, 0, 32), 0xFFFFFFFF),
+        ("bfi.b32", (0xFFFFFFFF, 5, 7, 0), 5),
     ],
 )
 def test_integers_have_the_bits_of_the_manual(name, arguments, want):

@@ -149,6 +149,13 @@ def permute_bytes(a: Array, b: Array, selector: Array) -> Array:
     return result
 
 
+def insert_bits(a: Array, b: Array, start: Array, length: Array) -> Array:
+    """``bfi``: the low `length` bits of a in the place of b's bits from `start` on."""
+    wide = ((np.uint64(1) << length.astype(np.uint64)) - np.uint64(1)) << start.astype(np.uint64)
+    mask = (wide & np.uint64(0xFFFFFFFF)).astype(np.uint32)
+    return (shift_left(a, start) & mask) | (b & ~mask)
+
+
 # ---- the table -----------------------------------------------------------------------------------
 
 COMPARE: dict[str, Compute] = {
@@ -213,6 +220,7 @@ def _bits() -> dict[str, Operation]:
         table[f"setp.ne.{t}"] = Operation("pred", (t, t), operator.ne)
     for t in ("pred", "f32", "u16", "b16", "u32", "b32", "s32", "u64", "b64", "s64"):
         table[f"mov.{t}"] = Operation(t, (t,), lambda a: a)
+    table["bfi.b32"] = Operation("b32", ("b32", "b32", "u32", "u32"), insert_bits)
     table["prmt.b32"] = Operation("b32", ("b32", "b32", "b32"), permute_bytes)
     table["cvta.to.global.u64"] = Operation("u64", ("u64",), lambda a: a)
     return table

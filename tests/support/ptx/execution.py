@@ -40,7 +40,7 @@ WARP = 32
 MOST_STEPS = 1_000_000  # basic blocks; the longest of the kernels here takes some hundred
 PARAMETERS_AT = 0x1000
 
-_LOAD = re.compile(r"ld\.(param|global)(\.nc)?(?:\.v([24]))?\.([usbf])(8|16|32|64)")
+_LOAD = re.compile(r"ld(?:\.volatile)?\.(param|global)(\.nc)?(?:\.v([24]))?\.([usbf])(8|16|32|64)")
 _STORE = re.compile(r"st\.global(?:\.cs)?(?:\.v([24]))?\.[usbf](8|16|32|64)")
 
 ALL = slice(None)

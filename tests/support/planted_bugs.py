@@ -1,0 +1,171 @@
+"""Bugs to plant in kernels/mixup.cu, in three families, and batches that bring them out.
+
+"device": in code that no C++ compiler for the CPU sees. "parallel": one thread after another they
+change nothing. "general": all others. `COSTLY` ones change no value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from support import ptx
+from support.kernel_cases import any_plan, pixels
+from support.ptx_batch import Batch, run
+from support.ptx_cache import PtxKernels
+
+from dali_mixup import MixPlan, OutputFormat
+from dali_mixup.backends.cuda.source import read_kernel
+
+
+class Bug(NamedTuple):
+    name: str
+    family: str
+    edits: tuple[tuple[str, str], ...]
+    architecture: str = "compute_90"
+
+    @property
+    def source(self) -> str:
+        text = read_kernel("mixup.cu")
+        for old, new in self.edits:
+            assert old in text, f"{self.name}: the kernel has no {old!r}"
+            text = text.replace(old, new)
+        return text
+
+
+def device(name: str, old: str, new: str, architecture: str = "compute_90") -> Bug:
+    return Bug(name, "device", ((old, new),), architecture)
+
+
+def parallel(name: str, *edits: tuple[str, str]) -> Bug:
+    return Bug(name, "parallel", edits)
+
+
+def general(name: str, *edits: tuple[str, str], architecture: str = "compute_90") -> Bug:
+    return Bug(name, "general", edits, architecture)
+
+
+MIX = "__fadd_rn(__fmul_rn(lam, own), __fmul_rn(rest, partner))"
+F16X2 = 'asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));'
+BF16X2 = 'asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));'
+HALF = "{.reg .b16 h; cvt.u16.u32 h, %1; cvt.f32.f16 %0, h;}"
+NORMALISE = "__fmul_rn(__fsub_rn(mixed[p][c], mean[v]), inverse_std[v])"
+ROW_LOOP = (
+    "for (int k = threadIdx.x; k < batch.num_classes; k += BLOCK) {\n    const float a = k =="
+)
+FIRST_TILE = """if (batch.label_form != NO_LABELS && tile-- == 0) {
+    write_target(batch, sample, i);
+    return;
+  }"""
+PIXEL_ACCESS = ("PIXELS == 1 ? size_of(DTYPE) : access_of(BYTES)", "access_of(BYTES)")
+BOUNDS = (
+    "if (first >= plane) return;",
+    "if (start >= plane) continue;",
+    "if (start >= plane) break;",
+)
+
+BUGS = (
+    device("float16: halves swapped", F16X2, F16X2.replace("high", "x").replace("low", "high").replace("x)", "low)")),
+    device("bfloat16: halves swapped", BF16X2, BF16X2.replace('"f"(high), "f"(low)', '"f"(low), "f"(high)')),
+    device("float16: truncated", "cvt.rn.f16x2.f32", "cvt.rz.f16x2.f32"),
+    device("bfloat16: truncated", "cvt.rn.bf16x2.f32", "cvt.rz.bf16x2.f32"),
+    device("float16: negative values lost", "cvt.rn.f16x2.f32", "cvt.rn.relu.f16x2.f32"),
+    device("float16: written as bfloat16", "cvt.rn.f16x2.f32", "cvt.rn.bf16x2.f32"),
+    device("float16: one value twice", "cvt.rn.f16x2.f32 %0, %1, %2", "cvt.rn.f16x2.f32 %0, %2, %2"),
+    device("bfloat16: one value twice", "cvt.rn.bf16x2.f32 %0, %1, %2", "cvt.rn.bf16x2.f32 %0, %1, %1"),
+    device("float16 read from the upper half", HALF, "{.reg .b16 h, l; mov.b32 {l, h}, %1; cvt.f32.f16 %0, h;}"),
+    device("float16 read as bfloat16", "cvt.f32.f16 %0, h", "cvt.f32.bf16 %0, h"),
+    device("float16: subnormal numbers flushed", HALF, HALF[:-1] + " mul.ftz.f32 %0, %0, 0f3F800000;}"),
+    device("float16: register not set", "cvt.u16.u32 h, %1; cvt.f32.f16", "cvt.f32.f16"),
+    device("float16: 8 bits kept", "cvt.u16.u32 h, %1;", "cvt.u16.u8 h, %1;"),
+    device("float16 on sm_75: halves joined the wrong way", "mov.b32 %0, {l, h};", "mov.b32 %0, {h, l};", "compute_75"),
+    device("float16 on sm_75: one value twice", "cvt.rn.f16.f32 h, %2;", "cvt.rn.f16.f32 h, %1;", "compute_75"),
+    device("float16 on sm_75: truncated", "cvt.rn.f16.f32 l, %1;", "cvt.rz.f16.f32 l, %1;", "compute_75"),
+    parallel("mixed with a fused operation", (MIX, "lam * own + rest * partner")),
+    parallel("dense labels smoothed with a fused operation", ("__fadd_rn(__fmul_rn(batch.keep, own[k]), batch.off)", "batch.keep * own[k] + batch.off")),
+    parallel("normalised with a fused operation", (NORMALISE, "mixed[p][c] * inverse_std[v] + -mean[v] * inverse_std[v]")),
+    parallel("all threads write the pair", ("    if (threadIdx.x == 0) {\n      batch.ids", "    {\n      batch.ids")),
+    parallel("kernel for blocks of 384 threads", ("constexpr int BLOCK = 192;", "constexpr int BLOCK = 384;")),
+    parallel("kernel for blocks of 96 threads", ("constexpr int BLOCK = 192;", "constexpr int BLOCK = 96;")),
+    parallel("launch bounds below the launch", ("__launch_bounds__(BLOCK)", "__launch_bounds__(BLOCK / 2)")),
+    parallel("values shared by all threads", ("float values[To::RUNS][To::LENGTH];", "static float values[To::RUNS][To::LENGTH];")),
+    parallel("two threads write a class", (ROW_LOOP, ROW_LOOP.replace("= threadIdx.x;", "= threadIdx.x / 2;").replace("+= BLOCK", "+= BLOCK / 2"))),
+    parallel("every tile writes the target", (FIRST_TILE, "if (batch.label_form != NO_LABELS) {\n    write_target(batch, sample, i);\n    if (tile-- == 0) return;\n  }")),
+    parallel("every thread reads back what it wrote beside it", ("store<To::BYTES, To::ACCESS>(out_image + To::offset(run, start, plane), words);", "store<To::BYTES, To::ACCESS>(out_image + To::offset(run, start, plane), words);\n      if (start) *(volatile Byte*)(out_image + To::offset(run, start, plane) - 1);")),
+    general("the partner is the sample itself", ("batch.images + sample.partner * image", "batch.images + i * image")),
+    general("lam weighs the partner", (MIX, "__fadd_rn(__fmul_rn(rest, own), __fmul_rn(lam, partner))")),
+    general("box one column too wide", ("x < x1", "x <= x1")),
+    general("box begins a row late", ("y >= sample.y0", "y > sample.y0")),
+    general("box: rows end one pixel late", ("if (++x == width)", "if (++x > width)")),
+    general("one chunk past the image", *((line, line.replace(">=", ">")) for line in BOUNDS)),
+    general("no check of the image's end", *((line, "") for line in BOUNDS)),
+    general("one pixel read as if aligned", PIXEL_ACCESS),
+    general("written to the input", ("Byte* out_image = batch.out + i", "Byte* out_image = const_cast<Byte*>(batch.images) + i")),
+    general("int64 labels read one sample on", (": static_cast<const Int64*>(batch.labels)[i]", ": static_cast<const Int64*>(batch.labels)[i + 1]")),
+    general("a class id of num_classes is taken", ("own < batch.num_classes;\n  const bool good", "own <= batch.num_classes;\n  const bool good")),
+    general("chunks of a thread overlap", ("first + u * BLOCK * PIXELS", "first + u * PIXELS")),
+    general("bfloat16 on sm_75: ties away from even", ("bits >> 16 & 1)", "bits >> 16 & 0)"), architecture="compute_75"),
+    general("bfloat16 on sm_75: NaN of all ones overflows", ("if (value != value) return 0x7fff;", ""), architecture="compute_75"),
+    general("partners' ids in the wrong row", ("batch.ids[gridDim.x + i]", "batch.ids[gridDim.y + i]")),
+    general("last of four planes not written", ("for (int run = 0; run < To::RUNS; ++run) {\n      Word words", "for (int run = 0; run < To::RUNS - (To::RUNS == 4); ++run) {\n      Word words")),
+    general("the wrong byte of a word", ("0x3004 | e % 4", "0x3005 | e % 4")),
+    general("uint8: the highest bit lost", ("& 0xff) << 8 * k", "& 0x7f) << 8 * k")),
+    general("lam of 1 multiplies", ("boxed || sample.lam == 1.0f || sample.lam == 0.0f", "boxed")),
+    general("interleaved: the wrong channel's mean", ("(first + c) % PERIOD", "c % PERIOD")),
+    general("interleaved: boxes in elements", ("sample.x0 * PERIOD", "sample.x0")),
+    general("dense labels: lam of 1 multiplies", ("row[k] = lam == 1.0f ? a : lam == 0.0f ? b : mix_values", "row[k] = mix_values")),
+    general("report without the id's upper half", ("found.w = Word(own >> 32)", "found.w = 0")),
+)  # fmt: skip
+
+COSTLY = (
+    Bug("accesses of 8 bytes at most", "time", (("bytes % 16 == 0 ? 16 : bytes", "bytes"),)),
+    Bug("accesses of 4 bytes at most", "time", (("bytes % 16 == 0 ? 16 : bytes % 8 == 0 ? 8 : bytes", "bytes"),)),
+    Bug("the partner is always read", "time", (("wants_partner = !selects || partners[u] != 0", "wants_partner = true"),)),
+    Bug("the own image is always read", "time", (("wants_own = !selects || partners[u] != ALL", "wants_own = true"),)),
+)  # fmt: skip
+
+
+def batches() -> Iterator[Batch]:
+    """Few batches that meet every line of the kernel."""
+    rng = np.random.default_rng(0)
+    normal = {"mean": (3.0, 0.5, -1.0), "std": (0.3, 2.0, 1.1)}
+    plain = {"mean": 0.4, "std": 1.3}
+    rows = (
+        ("uint8", (5, 16, 16, 3), "HWC", ("float16", "CHW", normal), (0, 0), "int32", "soft"),
+        ("uint8", (3, 5, 7, 3), "HWC", ("float16", "CHW", {}), (1, 2), "int64", "pairs"),
+        ("uint8", (4, 24, 44, 3), "HWC", ("float16", "HWC", normal), (0, 0), "float32", "soft"),
+        ("float16", (4, 4, 16, 16), "CHW", ("float16", "CHW", plain), (0, 0), "int64", "soft"),
+        ("float16", (3, 1, 3, 5), "CHW", ("float32", "CHW", {}), (2, 4), "int32", "soft"),
+        ("float32", (4, 3, 8, 16), "CHW", ("bfloat16", "CHW", {}), (0, 0), "int64", "soft"),
+        ("float32", (4, 3, 7, 9), "CHW", ("float32", "CHW", plain), (4, 4), "int64", "pairs"),
+        ("uint8", (4, 3, 16, 16), "CHW", ("uint8", "CHW", {}), (0, 0), "int64", "soft"),
+        ("bfloat16", (4, 16, 16, 3), "HWC", ("bfloat16", "HWC", normal), (0, 0), "int32", "soft"),
+        ("uint8", (3, 5, 7, 4), "HWC", ("float32", "CHW", {}), (1, 4), "int64", "soft"),
+    )
+    for dtype, shape, layout, (out, out_layout, scale), shifts, kind, targets in rows:
+        sides = shape[1:3] if layout == "HWC" else shape[2:]
+        images, plan = pixels(dtype, shape, rng), any_plan(shape[0], *sides, rng)
+        values = rng.random((shape[0], 7)) if kind == "float32" else rng.integers(0, 7, shape[0])
+        output = OutputFormat(dtype=out, layout=out_layout, **scale)
+        labels = values.astype(kind)
+        yield Batch(plan, images, output, layout, shifts, labels, targets=targets)
+    dense = np.array([[np.inf, 1], [0, np.inf]], np.float32)
+    yield Batch(MixPlan([1, 0], [1.0, 0.0]), labels=dense, num_classes=2)
+
+
+def noticed(bug: Bug) -> str | None:
+    """What the engine says of a bug: the error's name and first line; None if it says nothing."""
+    kernels = PtxKernels(bug.architecture, bug.source)
+    try:
+        for batch in batches():
+            if any(run(kernels, batch)):
+                return "Reported: a good label"
+        for bad in (7, -(2**40)):
+            batch = Batch(MixPlan([1, 0, 2], [0.5, 0.5, 1.0]), labels=np.array([1, bad, 2]))
+            words = run(kernels, batch)
+            if (words[0], words[1], (words[3] << 32) + words[2] % 2**32) != (2, 7, bad):
+                return f"Reported: {words}"
+    except (ptx.PtxError, AssertionError) as error:
+        return f"{type(error).__name__}: {str(error).splitlines()[0]}"
+    return None
