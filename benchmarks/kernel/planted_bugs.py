@@ -1,0 +1,105 @@
+"""Who notices a bug that is planted in the CUDA kernel.
+
+    python -m benchmarks.kernel.planted_bugs --json benchmarks/results/planted-bugs.json
+
+"executed PTX" is the engine of tests/support/ptx. "source on a CPU" is the same source compiled by
+g++, with the same batches, between guard pages. "machine code" is the test of the accesses and of
+fused operations in what NVRTC makes for sm_90. "compiler" is NVRTC itself. Nothing is timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rich.progress import track
+
+OPCODE = re.compile(r"^\s+/\*\w+\*/\s+(?:@!?\w+\s+)?([A-Z][A-Z0-9_.]+)", re.M)
+IMAGE = re.compile(r"CONSTANT|\.EF")
+ROOT = Path(__file__).resolve().parents[2]
+TESTS = ROOT / "tests"
+sys.path.insert(0, str(TESTS))
+
+from backends.test_compiler import ALIGNED, BY_VALUE, disassemble  # noqa: E402
+from support.planted_bugs import BUGS, Bug, noticed  # noqa: E402
+
+from dali_mixup.backends.cuda import compiler  # noqa: E402
+from dali_mixup.cli.measure import record  # noqa: E402
+
+
+def on_a_cpu(number: int) -> bool:
+    """A process of its own: an access beside its memory ends it."""
+    if BUGS[number].family == "device":
+        return False  # the C++ compiler does not see this code
+    environment = os.environ | {"PYTHONPATH": f"{TESTS}:{ROOT}"}
+    command = [sys.executable, "-m", "support.planted_on_cpu", str(number)]
+    done = subprocess.run(command, env=environment, capture_output=True, cwd=ROOT)
+    return done.returncode != 0
+
+
+def in_the_machine_code(bug: Bug) -> bool:
+    """The accesses and instructions that the test of the machine code asks for."""
+    original = compiler.read_kernel
+    compiler.read_kernel = lambda name: bug.source
+    try:
+        for kernel, accesses in ALIGNED:
+            with tempfile.TemporaryDirectory() as folder:
+                code = disassemble(kernel.format(BY_VALUE), Path(folder))
+            opcodes = re.findall(r"^\s+/\*\w+\*/\s+(?:@!?\w+\s+)?([A-Z][A-Z0-9_.]+)", code, re.M)
+            images = [
+                op.removesuffix(".CONSTANT") for op in opcodes if "CONSTANT" in op or ".EF" in op
+            ]
+            if any(images.count(access) < count for access, count in accesses.items()):
+                return True
+            if any(op.startswith(("FFMA", "LDL", "STL")) for op in opcodes):
+                return True
+    except RuntimeError:
+        return False  # it does not compile for sm_90, which is NVRTC's column
+    finally:
+        compiler.read_kernel = original
+    return False
+
+
+def compiles(bug: Bug) -> bool:
+    try:
+        kernel = ALIGNED[0][0].format(BY_VALUE)
+        compiler.compile_kernels((kernel,), bug.architecture, source=bug.source)
+    except RuntimeError:
+        return False
+    return True
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path)
+    flags = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    for number, bug in enumerate(track(BUGS, "bugs")):
+        said = noticed(bug)
+        rows.append(
+            {
+                "bug": bug.name,
+                "family": bug.family,
+                "compiler": "no" if compiles(bug) else "yes",
+                "machine code": "yes" if in_the_machine_code(bug) else "no",
+                "source on a CPU": "yes" if on_a_cpu(number) else "no",
+                "executed PTX": said.partition(":")[0] if said else "no",
+            }
+        )
+    for row in rows:
+        print("  ".join(str(value) for value in row.values()))
+    for column in ("compiler", "machine code", "source on a CPU", "executed PTX"):
+        print(f"{column}: {sum(row[column] != 'no' for row in rows)} of {len(rows)}")
+    if flags.json:
+        packages = ("numpy", "cupy-cuda12x", "nvidia-cuda-nvrtc-cu12")
+        record(flags.json, cores=len(os.sched_getaffinity(0)), packages=packages, rows=rows)
+
+
+if __name__ == "__main__":
+    main()
