@@ -154,6 +154,18 @@ def batches() -> Iterator[Batch]:
     yield Batch(MixPlan([1, 0], [1.0, 0.0]), labels=dense, num_classes=2)
 
 
+def bad_labels() -> Iterator[tuple[Batch, tuple[int, int, int]]]:
+    """Batches with a class id out of range, and what the kernel reports of it."""
+    for bad in (7, -(2**40)):
+        plan = MixPlan([1, 0, 2], [0.5, 0.5, 1.0])
+        yield Batch(plan, labels=np.array([1, bad, 2])), (2, 7, bad)
+
+
+def reported(words: list[int]) -> tuple[int, int, int]:
+    """Row + 1, num_classes and class id, from the four words of a report."""
+    return words[0], words[1], (words[3] << 32) + words[2] % 2**32
+
+
 def noticed(bug: Bug) -> str | None:
     """What the engine says of a bug: the error's name and first line; None if it says nothing."""
     kernels = PtxKernels(bug.architecture, bug.source)
@@ -161,10 +173,9 @@ def noticed(bug: Bug) -> str | None:
         for batch in batches():
             if any(run(kernels, batch)):
                 return "Reported: a good label"
-        for bad in (7, -(2**40)):
-            batch = Batch(MixPlan([1, 0, 2], [0.5, 0.5, 1.0]), labels=np.array([1, bad, 2]))
+        for batch, report in bad_labels():
             words = run(kernels, batch)
-            if (words[0], words[1], (words[3] << 32) + words[2] % 2**32) != (2, 7, bad):
+            if reported(words) != report:
                 return f"Reported: {words}"
     except (ptx.PtxError, AssertionError) as error:
         return f"{type(error).__name__}: {str(error).splitlines()[0]}"
