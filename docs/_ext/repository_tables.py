@@ -166,6 +166,8 @@ def cell(row, value):
     found = [row.get(name.strip()) for name in value.split("±")]
     if None in found:
         return "-"
+    if isinstance(found[0], str):
+        return found[0]
     if len(found) == 2:
         return f"{found[0]:+.1f} ± {found[1]:.1f}"
     return f"{found[0]:.3g}" if abs(found[0]) < 100 else f"{found[0]:,.0f}"
