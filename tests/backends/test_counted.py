@@ -20,10 +20,7 @@ def counted(monkeypatch):
     return counted
 
 
-@pytest.mark.parametrize(
-    ("registers", "share"),
-    [(32, 60 / 64), (39, 48 / 64), (40, 48 / 64), (41, 42 / 64), (56, 36 / 64)],
-)
+@pytest.mark.parametrize(("registers", "warps"), [(32, 60), (39, 48), (40, 48), (41, 42), (56, 36)])
 def test_registers_limit_the_blocks_of_a_multiprocessor(counted, registers, warps):
     assert counted.occupancy(registers) == warps / 64
 
