@@ -11,6 +11,7 @@ import pytest
 from support.requirements import require
 
 import dali_mixup
+from dali_mixup.recipes import RECIPES
 
 require("nvidia.dali")
 torch = require("torch", backend="dali")
@@ -537,3 +538,20 @@ def test_a_gpu_that_is_not_there_is_named(pipelines, kind, monkeypatch):
 
     with pytest.raises(ValueError, match="expected 'cpu' on a machine without a GPU, got 'gpu'"):
         pipelines(kind, device="gpu")
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_the_graph_of_each_recipe_can_be_made_for_a_gpu(pipelines, monkeypatch, name):
+    """DALI checks the operators' arguments and devices when the graph is made, without a GPU."""
+    monkeypatch.setattr(import_module("nvidia.dali.backend"), "GetCUDADeviceCount", lambda: 1)
+    module = import_module("dali_mixup.loaders.augmentation")
+    erase, erased = module.fn.erase, []
+    monkeypatch.setattr(
+        module.fn, "erase", lambda images, **how: erased.append(images) or erase(images, **how)
+    )
+
+    pipe = pipelines(device="gpu", **RECIPES[name].pipeline)
+
+    assert pipe.device_id == 0
+    assert {images.device for images in erased} <= {"gpu"}
+    assert bool(erased) == ("random_erasing" in RECIPES[name].pipeline)
