@@ -76,7 +76,8 @@ def advise_settings(alpha: float, cutmix_alpha: float, prob: float, *, stackleve
 
 def advise_augmentation(mixup: Any, pipelines: Any, *, stacklevel: int) -> None:
     """Warn about a large alpha beside label smoothing, behind pipelines that augment strongly."""
-    if mixup.alpha <= LARGE_ALPHA or mixup.cutmix_alpha or not mixup.label_smoothing:
+    with_cutmix = mixup.cutmix_alpha and mixup.switch_prob
+    if mixup.alpha <= LARGE_ALPHA or with_cutmix or not mixup.label_smoothing:
         return
     strong = [getattr(pipe, "strong_augmentation", None) for pipe in pipelines]
     if any(strong):

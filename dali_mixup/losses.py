@@ -106,7 +106,8 @@ def mixup_binary_cross_entropy(
     Raises
     ------
     TypeError, ValueError
-        Targets or shapes outside the above.
+        Targets or shapes outside the above; or all weights of dense rows on the CPU are above
+        `threshold`, as label smoothing makes them. Rows on a GPU are not looked at.
     """
     if threshold is not None:
         require_real("threshold", threshold, "[0, 1) or None", lambda v: 0 <= v < 1)
@@ -114,6 +115,11 @@ def mixup_binary_cross_entropy(
     logits = _as_rows(logits)
     if isinstance(targets, torch.Tensor):
         _require_rows(targets, logits)
+        if threshold is not None and _all_above(targets, threshold):
+            raise ValueError(
+                f"threshold: expected one that some weights are not above, got {threshold}, which "
+                "makes every class a target; set Mixup(label_smoothing=0)"
+            )
         rows = (targets if threshold is None else targets > threshold).to(logits.dtype)
         return functional.binary_cross_entropy_with_logits(logits, rows, reduction=reduction)
     own, partner, lam = _require_pairs(targets, logits)
@@ -229,6 +235,13 @@ def _reduced(values: torch.Tensor, counted: torch.Tensor, reduction: str) -> tor
     if reduction == "none":
         return values
     return values.sum() / counted.sum().clamp(min=1) if reduction == "mean" else values.sum()
+
+
+def _all_above(rows: torch.Tensor, threshold: float) -> bool:
+    """Whether rows on the CPU, of three classes or more, have all weights above the threshold."""
+    if rows.device.type != "cpu" or rows.shape[1] <= 2 or not rows.numel():
+        return False
+    return bool((rows > threshold).all())
 
 
 def _smoothed(rows: torch.Tensor) -> bool:

@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from dali_mixup.checks import require_choice
 from dali_mixup.cli.contact_sheet import contact_sheet
 from dali_mixup.cli.users_code import users_code
 from dali_mixup.loaders.pipeline import image_pipeline
 from dali_mixup.mixup import Mixup
 from dali_mixup.output import guess_layout
-from dali_mixup.recipes import recipe
+from dali_mixup.recipes import RECIPES
 
 
 def preview(
@@ -56,8 +57,10 @@ def preview(
     UsersCodeError
         The user's module raised.
     """
-    chosen = recipe(recipe_name) if recipe_name is not None else None
-    if chosen and not Path(source).is_dir():
+    if recipe_name is not None:
+        require_choice("recipe", recipe_name, tuple(RECIPES), optional=False)
+    chosen = RECIPES[recipe_name] if recipe_name is not None else None
+    if chosen and ":" in source and not Path(source).is_dir():
         raise ValueError(f"recipe: expected a folder of images beside it, got {source!r}")
     if chosen:
         settings = {**chosen.mixup, **settings}

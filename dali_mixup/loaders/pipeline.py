@@ -87,7 +87,8 @@ def image_pipeline(
         ``trivial_augment_wide``. "3-augment": grey, solarised at 128 or blurred by a sigma of 0.1
         to 2 pixels (Touvron et al., DeiT III, 2022).
     randaugment : (int, int), optional
-        For the first two of `augment`: n >= 1 operations of magnitude m, in 0..30; (2, 9) if None.
+        For the first two of `augment`: n >= 1 operations of magnitude m, in 0..30. None is (2, 9),
+        with "timm-randaugment" (2, 27), which is timm's m9.
     color_jitter : float >= 0
         Brightness, contrast and saturation are multiplied by factors drawn from
         [max(0, 1 - color_jitter), 1 + color_jitter].
@@ -98,7 +99,7 @@ def image_pipeline(
     repeated_augmentation : int >= 1
         Each batch holds so many differently augmented copies of ``batch_size /
         repeated_augmentation`` images (Hoffer et al., 2020). An epoch keeps its length, so that it
-        sees a part of the files, another one each time. timm's ``RepeatAugSampler`` has the copies
+        sees a random part of the files. timm's ``RepeatAugSampler`` has the copies
         on different ranks, here they are in one batch.
     output_layout : {"HWC", "CHW"}
         On a CPU "CHW" is faster: DALI transposes faster than numpy.
@@ -109,8 +110,9 @@ def image_pipeline(
     Returns
     -------
     nvidia.dali.Pipeline
-        Each epoch reads every file of the shard once. A short last batch is filled with copies of
-        its last sample, which ``last_batch_policy=LastBatchPolicy.PARTIAL`` removes. The outputs
+        Each epoch reads every file of the shard once (see `repeated_augmentation`). A short last
+        batch is filled with copies of its last sample, which
+        ``last_batch_policy=LastBatchPolicy.PARTIAL`` removes. The outputs
         are images, uint8 RGB of `image_size` x `image_size` pixels on `device`, and labels, int32
         of shape (1,) on the CPU. The reader is named "Reader", for the iterator's
         ``reader_name``. The attribute ``strong_augmentation`` names `augment` or `color_jitter`,
@@ -146,6 +148,12 @@ def image_pipeline(
     require_real("color_jitter", color_jitter, "[0, inf)", lambda v: 0 <= v < math.inf)
     require_real("random_erasing", random_erasing, "[0, 1]", lambda v: 0 <= v <= 1)
     require_int("repeated_augmentation", repeated_augmentation, least=1)
+    if repeated_augmentation > require_int("batch_size", batch_size, least=1):
+        raise ValueError(
+            f"repeated_augmentation: expected at most batch_size, {batch_size}, got "
+            f"{repeated_augmentation}"
+        )
+    strength = randaugment or ((2, 27) if augment == "timm-randaugment" else (2, 9))
     if augment or random_erasing:
         pipeline_options["enable_conditionals"] = True
 
@@ -160,7 +168,7 @@ def image_pipeline(
         )
         images = fn.resize(images, size=(image_size, image_size), antialias=True)
         if augment is not None:
-            images = augmentation.augmented(images, augment, randaugment or (2, 9), image_size)
+            images = augmentation.augmented(images, augment, strength, image_size)
         if color_jitter:
             images = augmentation.color_jittered(images, color_jitter)
         if random_erasing:

@@ -11,7 +11,8 @@ CONVOLUTIONAL = (
         source="references/classification/README.md of github.com/pytorch/vision, 8 x 128 images",
         reported="82.5 % top-1 on ImageNet-1K, measured at 224 pixels",
         left_out="averaged weights; weight decay of biases; torchvision erases with the mean "
-        "colour, here with noise; the copies of an image are in one batch of one process",
+        "colour, here with noise, and fills what it moves with black, here with grey; the copies "
+        "of an image are in one batch of one process",
         image_size=176,
         batch_size=1024,
         epochs=600,
@@ -36,8 +37,9 @@ CONVOLUTIONAL = (
         "schedule as in mmpretrain's resnet50_8xb256-rsb-a2-300e, threshold 0.2 as in timm's "
         "commands for A2",
         reported="79.8 % top-1 on ImageNet-1K (timm's resnet50.a2_in1k)",
-        left_out="the noise of RandAugment's magnitude, bicubic interpolation; the copies of an "
-        "image are in one batch of one process",
+        left_out="the noise of RandAugment's magnitude, bicubic interpolation; moved images are "
+        "filled with grey; posterize keeps 1 bit, timm 2; the copies of an image are in one batch "
+        "of one process",
         image_size=224,
         batch_size=2048,
         epochs=300,
@@ -63,7 +65,8 @@ CONVOLUTIONAL = (
         source="optimiser and schedule: Tan and Le, EfficientNet, ICML 2019, 5.2, its rate of "
         "0.256 for 4,096 images scaled to 256; not published: alpha 0.4",
         reported="nothing for these settings",
-        left_out="AutoAugment, stochastic depth and dropout, which the source has",
+        left_out="AutoAugment, which the source has; stochastic depth and dropout are those of "
+        "torchvision's model",
         image_size=224,
         batch_size=256,
         epochs=350,

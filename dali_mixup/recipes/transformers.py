@@ -10,7 +10,9 @@ DEIT_AUGMENTATION = {
     "randaugment": (2, 27),
     "random_erasing": 0.25,
 }
-TIMM_DIFFERS = "the noise of RandAugment's magnitude, bicubic interpolation"
+TIMM_DIFFERS = (
+    "the noise of RandAugment's magnitude, bicubic interpolation; moved images are filled with grey"
+)
 
 TRANSFORMERS = (
     Recipe(
@@ -41,8 +43,9 @@ TRANSFORMERS = (
         source="Touvron et al., DeiT III, ECCV 2022; README_revenge.md of "
         "github.com/facebookresearch/deit, the command for ViT-B on ImageNet-1K",
         reported="83.8 % top-1 on ImageNet-1K after 20 more epochs at 224 pixels",
-        left_out="the 20 epochs at 224 pixels; averaged weights; bicubic interpolation; the copies "
-        "of an image are in one batch of one process",
+        left_out="the 20 epochs at 224 pixels; averaged weights; bicubic interpolation; colour "
+        "jitter in a fixed order, with contrast around mid-grey; the copies of an image are in one "
+        "batch of one process",
         image_size=192,
         batch_size=2048,
         epochs=800,
@@ -107,7 +110,8 @@ TRANSFORMERS = (
         model="vit_b_16",
         source="references/classification/README.md of github.com/pytorch/vision, 8 x 512 images",
         reported="81.1 % top-1 on ImageNet-1K",
-        left_out="averaged weights; weight decay of biases and norms; the copies of an image are "
+        left_out="averaged weights; weight decay of biases and norms; moved images are filled with "
+        "grey, torchvision's with black; the copies of an image are "
         "in one batch of one process",
         image_size=224,
         batch_size=4096,

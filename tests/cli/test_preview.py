@@ -250,7 +250,7 @@ def test_an_option_replaces_the_recipes(photo_folder, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--recipe", "deit"], "name: expected one of 'deit-s', "),
+        (["--recipe", "deit"], "recipe: expected one of 'deit-s', "),
         (["--recipe", "deit-s"], "recipe: expected a folder of images beside it, got '{}:ids'"),
     ],
 )

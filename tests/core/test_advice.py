@@ -143,6 +143,15 @@ def test_a_large_alpha_with_smoothing_and_strong_augmentation_is_said_to_underfi
     assert warned[0].filename == __file__
 
 
+def test_cutmix_that_is_never_chosen_is_not_beside_mixup(photo_folder):
+    make, image_pipeline = iterators()
+    pipe = image_pipeline(photo_folder, 4, 32, "cpu", color_jitter=0.4)
+    mixup = Mixup(num_classes=3, cutmix_alpha=1.0, switch_prob=0.0, **STRONG)
+
+    with pytest.warns(UnderfittingWarning):
+        make(pipe, mixup=mixup)
+
+
 @pytest.mark.parametrize(
     ("settings", "augmentation"),
     [

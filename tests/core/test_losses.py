@@ -270,3 +270,14 @@ def test_a_weight_at_the_threshold_is_not_above_it():
 
     want = BCE(logits, torch.tensor([[0, 0, 1.0, 0], [0, 1.0, 0, 0]]))
     torch.testing.assert_close(got, want)
+
+
+def test_a_threshold_that_smoothed_targets_are_all_above_is_refused():
+    logits, _, soft = example()
+
+    with pytest.raises(
+        ValueError, match=r"threshold: .* got 0\.0, which makes every class a target"
+    ):
+        mixup_binary_cross_entropy(logits, 0.9 * soft + 0.1 / 11, threshold=0.0)
+
+    assert mixup_binary_cross_entropy(logits, 0.9 * soft + 0.1 / 11, threshold=0.2).isfinite()

@@ -453,6 +453,7 @@ def test_sizes_and_counts_outside_their_range_are_refused(pipelines, kind, optio
         ("color_jitter", (0.4, 0.4), TypeError, r"expected a number, got \(0.4"),
         ("random_erasing", 1.5, ValueError, r"expected a value in \[0, 1\], got 1.5"),
         ("repeated_augmentation", 0, ValueError, "expected at least 1, got 0"),
+        ("repeated_augmentation", 5, ValueError, "expected at most batch_size, 4, got 5"),
         ("repeated_augmentation", 1.5, TypeError, "expected an int, got 1.5"),
         ("randaugment", (2, 9), ValueError, "augment='randaugment' .* got augment=None"),
         ("randaugment", 9, TypeError, r"expected \(n, m\) or None, got 9"),
