@@ -79,11 +79,11 @@ def advise_augmentation(mixup: Any, pipelines: Any, *, stacklevel: int) -> None:
     with_cutmix = mixup.cutmix_alpha and mixup.switch_prob
     if mixup.alpha <= LARGE_ALPHA or with_cutmix or not mixup.label_smoothing:
         return
-    strong = [getattr(pipe, "strong_augmentation", None) for pipe in pipelines]
-    if any(strong):
+    strong = filter(None, (getattr(pipe, "strong_augmentation", None) for pipe in pipelines))
+    if found := next(strong, None):
         warnings.warn(
             f"alpha={mixup.alpha} beside label_smoothing={mixup.label_smoothing} and "
-            f"{next(filter(None, strong))}: mixup alone tends to underfit above {LARGE_ALPHA}; "
+            f"{found}: mixup alone tends to underfit above {LARGE_ALPHA}; "
             "take alpha 0.2 to 0.4, or cutmix_alpha=1.0 beside it, or one regulariser less, and "
             "watch training and validation accuracy side by side",
             UnderfittingWarning,

@@ -57,17 +57,18 @@ def preview(
     UsersCodeError
         The user's module raised.
     """
+    size, augmentation = 224, dict[str, Any]()
     if recipe_name is not None:
         require_choice("recipe", recipe_name, tuple(RECIPES), optional=False)
-    chosen = RECIPES[recipe_name] if recipe_name is not None else None
-    if chosen and ":" in source and not Path(source).is_dir():
-        raise ValueError(f"recipe: expected a folder of images beside it, got {source!r}")
-    if chosen:
+        if ":" in source and not Path(source).is_dir():
+            raise ValueError(f"recipe: expected a folder of images beside it, got {source!r}")
+        chosen = RECIPES[recipe_name]
+        size, augmentation = chosen.image_size, dict(chosen.pipeline)
         settings = {**chosen.mixup, **settings}
     if Path(source).is_dir():
-        size = image_size or (chosen.image_size if chosen else 224)
-        augmentation = chosen.pipeline if chosen else {}
-        pipe = image_pipeline(source, count, size, device, num_threads=2, **augmentation)
+        pipe = image_pipeline(
+            source, count, image_size or size, device, num_threads=2, **augmentation
+        )
         images, labels, _ = _first_batch(pipe, count)
         names = sorted(folder.name for folder in Path(source).iterdir() if folder.is_dir())
     elif ":" in source:

@@ -19,6 +19,9 @@ from nvidia.dali.auto_aug.rand_augment import apply_rand_augment, rand_augment
 from nvidia.dali.auto_aug.trivial_augment import trivial_augment_wide
 
 AUGMENTATIONS = ("randaugment", "timm-randaugment", "trivialaugment", "3-augment")
+STRENGTH = {"randaugment": (2, 9), "timm-randaugment": (2, 27)}
+"""Operations and magnitude, 0 to 30, where none are given."""
+
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32) * 255
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32) * 255
 
@@ -36,17 +39,17 @@ def dalis_own_names() -> Iterator[None]:
             warnings.warn_explicit(found.message, found.category, found.filename, found.lineno)
 
 
-def augmented(images: Any, name: str, randaugment: tuple[int, int], image_size: int) -> Any:
+def augmented(images: Any, name: str, randaugment: tuple[int, int] | None, image_size: int) -> Any:
     """Apply the augmentation of this name, one of `AUGMENTATIONS`."""
-    n, m = randaugment
+    if name == "trivialaugment":
+        return trivial_augment_wide(images)  # translates by up to 32 pixels, as torchvision's
+    if name == "3-augment":
+        return three_augment(images)
+    n, m = randaugment or STRENGTH[name]
     shape = (image_size, image_size)
     if name == "randaugment":
         return rand_augment(images, n=n, m=m, shape=shape)
-    if name == "timm-randaugment":
-        return apply_rand_augment(timm_operations(), images, n=n, m=m, shape=shape, fill_value=128)
-    if name == "trivialaugment":
-        return trivial_augment_wide(images)  # translates by up to 32 pixels, as torchvision's
-    return three_augment(images)
+    return apply_rand_augment(timm_operations(), images, n=n, m=m, shape=shape, fill_value=128)
 
 
 def timm_operations() -> list[Any]:

@@ -140,20 +140,13 @@ def image_pipeline(
         n, m = require_pair("randaugment", randaugment, "(n, m) or None")
         require_int("randaugment's n", n, least=1)
         require_int("randaugment's m", m, least=0, below=31)
-        if augment not in ("randaugment", "timm-randaugment"):
+        if augment not in augmentation.STRENGTH:
             raise ValueError(
                 "randaugment: expected augment='randaugment' or 'timm-randaugment' beside it, got "
                 f"augment={augment!r}"
             )
     require_real("color_jitter", color_jitter, "[0, inf)", lambda v: 0 <= v < math.inf)
     require_real("random_erasing", random_erasing, "[0, 1]", lambda v: 0 <= v <= 1)
-    require_int("repeated_augmentation", repeated_augmentation, least=1)
-    if repeated_augmentation > require_int("batch_size", batch_size, least=1):
-        raise ValueError(
-            f"repeated_augmentation: expected at most batch_size, {batch_size}, got "
-            f"{repeated_augmentation}"
-        )
-    strength = randaugment or ((2, 27) if augment == "timm-randaugment" else (2, 9))
     if augment or random_erasing:
         pipeline_options["enable_conditionals"] = True
 
@@ -168,7 +161,7 @@ def image_pipeline(
         )
         images = fn.resize(images, size=(image_size, image_size), antialias=True)
         if augment is not None:
-            images = augmentation.augmented(images, augment, strength, image_size)
+            images = augmentation.augmented(images, augment, randaugment, image_size)
         if color_jitter:
             images = augmentation.color_jittered(images, color_jitter)
         if random_erasing:
@@ -181,7 +174,7 @@ def image_pipeline(
         )
 
     pipeline = _pipeline(
-        root, device, augmented, shuffle=True, copies=repeated_augmentation,
+        root, device, augmented, shuffle=True, repeated_augmentation=repeated_augmentation,
         shard_id=shard_id, num_shards=num_shards,
         batch_size=batch_size, num_threads=num_threads, device_id=device_id, seed=seed,
         **pipeline_options,
@@ -251,7 +244,7 @@ def _pipeline(
     images_from: Any,
     *,
     shuffle: bool,
-    copies: int = 1,
+    repeated_augmentation: int = 1,
     batch_size: int,
     shard_id: int,
     num_shards: int,
@@ -260,6 +253,11 @@ def _pipeline(
     **options: Any,
 ) -> Pipeline:
     require_int("batch_size", batch_size, least=1)
+    if require_int("repeated_augmentation", repeated_augmentation, least=1) > batch_size:
+        raise ValueError(
+            f"repeated_augmentation: expected at most batch_size, {batch_size}, got "
+            f"{repeated_augmentation}"
+        )
     require_int("num_threads", num_threads, least=1)
     require_int("num_shards", num_shards, least=1)
     require_int("shard_id", shard_id, least=0, below=num_shards)
@@ -285,8 +283,8 @@ def _pipeline(
             num_shards=num_shards,
             pad_last_batch=True,
         )
-        if copies > 1:
-            distinct = -(-batch_size // copies)
+        if repeated_augmentation > 1:
+            distinct = -(-batch_size // repeated_augmentation)
             order = [place % distinct for place in range(batch_size)]
             encoded, labels = (fn.permute_batch(part, indices=order) for part in (encoded, labels))
         return images_from(encoded), labels
