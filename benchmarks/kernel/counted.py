@@ -23,15 +23,17 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
 from support import ptx
-from support.ptx_batch import Batch, run
+from support.kernel_batch import Batch
+from support.ptx_batch import run
 from support.ptx_cache import kernels_for
+from support.specializations import SIZE
 
 from dali_mixup import MixPlan, OutputFormat
 from dali_mixup.backends.cuda.compiler import compile_kernels
 from dali_mixup.backends.cuda.launch import BLOCK, image_launch
 from dali_mixup.cli.measure import record
 
-WARP, SIZE = 32, {"uint8": 1, "float16": 2, "bfloat16": 2, "float32": 4}
+WARP = 32
 L2_BYTES = 25 * 2**20  # half of an H100's 50 MiB, because each half may hold a copy
 NORMAL = {"mean": (123.7, 116.3, 103.5), "std": (58.4, 57.1, 57.4)}
 

@@ -11,25 +11,21 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from rich.progress import track
 
-OPCODE = re.compile(r"^\s+/\*\w+\*/\s+(?:@!?\w+\s+)?([A-Z][A-Z0-9_.]+)", re.M)
-IMAGE = re.compile(r"CONSTANT|\.EF")
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = ROOT / "tests"
 sys.path.insert(0, str(TESTS))
 
-from backends.test_compiler import ALIGNED, BY_VALUE, disassemble  # noqa: E402
+from support.machine_code import ALIGNED, BY_VALUE, machine_code_problems  # noqa: E402
 from support.planted_bugs import BUGS, Bug, noticed  # noqa: E402
 
-from dali_mixup.backends.cuda import compiler  # noqa: E402
+from dali_mixup.backends.cuda.compiler import compile_kernels  # noqa: E402
 from dali_mixup.cli.measure import record  # noqa: E402
 
 
@@ -45,31 +41,19 @@ def on_a_cpu(number: int) -> bool:
 
 def in_the_machine_code(bug: Bug) -> bool:
     """The accesses and instructions that the test of the machine code asks for."""
-    original = compiler.read_kernel
-    compiler.read_kernel = lambda name: bug.source
     try:
-        for kernel, accesses in ALIGNED:
-            with tempfile.TemporaryDirectory() as folder:
-                code = disassemble(kernel.format(BY_VALUE), Path(folder))
-            opcodes = re.findall(r"^\s+/\*\w+\*/\s+(?:@!?\w+\s+)?([A-Z][A-Z0-9_.]+)", code, re.M)
-            images = [
-                op.removesuffix(".CONSTANT") for op in opcodes if "CONSTANT" in op or ".EF" in op
-            ]
-            if any(images.count(access) < count for access, count in accesses.items()):
-                return True
-            if any(op.startswith(("FFMA", "LDL", "STL")) for op in opcodes):
-                return True
+        return any(
+            machine_code_problems(kernel.format(BY_VALUE), accesses, bug.source)
+            for kernel, accesses in ALIGNED
+        )
     except RuntimeError:
         return False  # it does not compile for sm_90, which is NVRTC's column
-    finally:
-        compiler.read_kernel = original
-    return False
 
 
 def compiles(bug: Bug) -> bool:
     try:
         kernel = ALIGNED[0][0].format(BY_VALUE)
-        compiler.compile_kernels((kernel,), bug.architecture, source=bug.source)
+        compile_kernels((kernel,), bug.architecture, source=bug.source)
     except RuntimeError:
         return False
     return True

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
-import sysconfig
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
-from pathlib import Path
 
 import pytest
+from support.processes import in_processes
 from support.requirements import require
 from support.specializations import DTYPES, specializations
 
 require("cupy")
 nvrtc = require("dali_mixup.backends.cuda.compiler", "cupy")
 
-from dali_mixup.backends.cuda.source import read_kernel  # noqa: E402
+from support.machine_code import (  # noqa: E402
+    ALIGNED,
+    BY_VALUE,
+    disassembler,
+    machine_code_problems,
+)
 
-BY_VALUE = "PlanByValue<256>"
-ALIGNED = [
-    ("mix<UINT8, HWC, FLOAT16, CHW, 3, 1, 8, 1, {}>", {"LDG.E.64": 6, "STG.E.EF.128": 3}),
-    ("mix<UINT8, HWC, FLOAT32, CHW, 3, 1, 4, 1, {}>", {"LDG.E": 6, "STG.E.EF.128": 3}),
-    ("mix<FLOAT32, CHW, FLOAT32, CHW, 3, 1, 4, 1, {}>", {"LDG.E.128": 6, "STG.E.EF.128": 3}),
-    ("mix<FLOAT16, CHW, FLOAT16, CHW, 3, 1, 8, 1, {}>", {"LDG.E.128": 6, "STG.E.EF.128": 3}),
-    ("mix<UINT8, CHW, FLOAT16, CHW, 1, 3, 8, 4, {}>", {"LDG.E.64": 8, "STG.E.EF.128": 4}),
-]
+from dali_mixup.backends.cuda.source import read_kernel  # noqa: E402
 
 
 def resources(log: str) -> list[tuple[int, ...]]:
@@ -38,16 +30,12 @@ def resources(log: str) -> list[tuple[int, ...]]:
 
 
 def assert_compiles_without_local_memory(kernels: tuple[str, ...], architecture: str) -> None:
-    cores = len(os.sched_getaffinity(0)) if len(kernels) > 100 else 1
-    parts = [kernels[k::cores] for k in range(cores)]
     compile_part = partial(
         nvrtc.compile_kernels, architecture=architecture, options=("--ptxas-options=-v",)
     )
-    if cores == 1:
-        compiled = [compile_part(kernels)]
-    else:  # NVRTC compiles in one thread of a process at a time
-        with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
-            compiled = list(pool.map(compile_part, parts))
+    compiled = (
+        in_processes(compile_part, kernels) if len(kernels) > 100 else [compile_part(kernels)]
+    )
 
     assert len({name for part in compiled for name in part.names}) == len(kernels)
     found = [each for part in compiled for each in resources(part.log)]
@@ -108,25 +96,9 @@ def test_the_check_of_local_memory_notices_it():
     assert resources(compiled.log)[0][0] > 0
 
 
-def disassemble(kernel: str, folder: Path) -> str:
-    """The machine code for sm_90, as nvdisasm shows it."""
-    found = sorted(Path(sysconfig.get_path("purelib"), "nvidia").glob("*/bin/nvdisasm"))
-    nvdisasm = shutil.which("nvdisasm") or (str(found[0]) if found else None)
-    if nvdisasm is None:
-        pytest.skip("nvdisasm is not installed")
-    cubin = folder / "mixup.cubin"
-    cubin.write_bytes(nvrtc.compile_kernels((kernel,), "sm_90").code)
-    return subprocess.run(
-        [nvdisasm, "-c", str(cubin)], check=True, capture_output=True, text=True
-    ).stdout
-
-
 @pytest.mark.parametrize(("kernel", "accesses"), ALIGNED)
-def test_the_machine_code_reads_and_writes_widely_and_fuses_nothing(kernel, accesses, tmp_path):
-    code = disassemble(kernel.format(BY_VALUE), tmp_path)
+def test_the_machine_code_reads_and_writes_widely_and_fuses_nothing(kernel, accesses):
+    if disassembler() is None:
+        pytest.skip("nvdisasm is not installed")
 
-    opcodes = re.findall(r"^\s+/\*\w+\*/\s+(?:@!?\w+\s+)?([A-Z][A-Z0-9_.]+)", code, re.M)
-    images = [op.removesuffix(".CONSTANT") for op in opcodes if "CONSTANT" in op or ".EF" in op]
-    for access, count in accesses.items():
-        assert images.count(access) >= count
-    assert not [op for op in opcodes if op.startswith(("FFMA", "LDL", "STL"))]
+    assert machine_code_problems(kernel.format(BY_VALUE), accesses) == []

@@ -13,8 +13,9 @@ require("torch", "ptx")
 require("cupy", "ptx")
 
 from support import ptx  # noqa: E402
+from support.kernel_batch import Batch  # noqa: E402
 from support.kernel_cases import NUMPY, any_plan, cases, pixels  # noqa: E402
-from support.ptx_batch import Batch, run  # noqa: E402
+from support.ptx_batch import run  # noqa: E402
 from support.ptx_cache import kernels_for  # noqa: E402
 from support.specializations import specializations  # noqa: E402
 

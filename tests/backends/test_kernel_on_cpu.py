@@ -13,8 +13,10 @@ require("cupy", "host")
 if shutil.which("g++") is None:
     skip_or_fail("host", "g++ is not installed")
 
+from support import host_batch  # noqa: E402
 from support.guarded import GuardedBuffer  # noqa: E402
 from support.host_shim import HostKernels, all_kernels  # noqa: E402
+from support.kernel_batch import Batch  # noqa: E402
 from support.kernel_cases import NUMPY, any_plan, cases, pixels, same_bits  # noqa: E402
 from support.specializations import specializations  # noqa: E402
 
@@ -33,7 +35,6 @@ from dali_mixup.backends.cuda.launch import (  # noqa: E402
     plan_parameters,
 )
 from dali_mixup.backends.cuda.source import read_kernel  # noqa: E402
-from dali_mixup.output import BFLOAT16  # noqa: E402
 
 
 def run_images(
@@ -45,29 +46,9 @@ def run_images(
     shifts: tuple[int | None, int | None] = (None, None),
 ) -> tuple[str, bool]:
     """Run the kernel between guard pages: which one, and whether it equals the reference."""
-    dtype = "bfloat16" if images.dtype == BFLOAT16 else images.dtype.name
-    form = output.resolve(images.shape, dtype, layout)
-    want = reference.blend(images, plan, output, layout=layout)
-    want = np.ascontiguousarray(want.transpose(0, 2, 3, 1)) if form.channels_last else want
-    source = GuardedBuffer(images.nbytes, shifts[0])
-    target = GuardedBuffer(want.nbytes, shifts[1])
-    source.bytes[:] = np.ascontiguousarray(images).view(np.uint8).reshape(-1)
-    launch = image_launch(
-        form, source.address % 16, target.address % 16, with_labels=False, by_pointer=True
-    )
-    samples = plan_parameters(plan)
-
-    kernels.run(
-        launch.kernel,
-        launch.grid,
-        bytes(batch_parameters(form, source.address, target.address, LabelArguments())),
-        np.array([samples.ctypes.data], np.uint64),
-    )
-
-    source.open()
-    target.open()
-    got = target.bytes.copy().view(want.dtype).reshape(want.shape)
-    return launch.kernel, same_bits(got, want)
+    batch = Batch(plan, images, output, layout, shifts, by_pointer=True)
+    found, _ = host_batch.run(kernels, batch)
+    return batch.launch().kernel, not found
 
 
 @pytest.mark.parametrize("dtype", NUMPY)

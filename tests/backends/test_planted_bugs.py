@@ -10,8 +10,9 @@ require("torch", "ptx")
 require("cupy", "ptx")
 
 from support import ptx  # noqa: E402
+from support.kernel_batch import Batch  # noqa: E402
 from support.planted_bugs import BUGS, COSTLY, Bug, noticed  # noqa: E402
-from support.ptx_batch import Batch, run  # noqa: E402
+from support.ptx_batch import run  # noqa: E402
 from support.ptx_cache import PtxKernels  # noqa: E402
 
 from dali_mixup import MixPlan, OutputFormat  # noqa: E402

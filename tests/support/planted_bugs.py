@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 from support import ptx
+from support.kernel_batch import Batch
 from support.kernel_cases import any_plan, pixels
-from support.ptx_batch import Batch, run
+from support.ptx_batch import run
 from support.ptx_cache import PtxKernels
 
 from dali_mixup import MixPlan, OutputFormat

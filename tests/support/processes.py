@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -42,3 +45,19 @@ def torchrun(world: int, script: Path, *arguments: Any, max_restarts: int = 0) -
     ]  # fmt: skip
     # gloo cannot meet anew through a store that still has the addresses of the attempt before.
     return finish(start([*command, script, *arguments], TORCH_DISABLE_SHARE_RDZV_TCP_STORE="1"))
+
+
+def in_processes(function: Callable[[tuple[str, ...]], Any], names: Sequence[str]) -> list[Any]:
+    """What the function makes of each part of the names, in a process a core.
+
+    NVRTC compiles in one thread of a process at a time.
+    """
+    parts = split(names)
+    with ProcessPoolExecutor(len(parts), mp_context=get_context("spawn")) as pool:
+        return list(pool.map(function, parts))
+
+
+def split(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """The names in as many parts as there are cores."""
+    cores = len(os.sched_getaffinity(0))
+    return [tuple(part) for k in range(cores) if (part := names[k::cores])]

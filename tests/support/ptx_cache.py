@@ -7,14 +7,12 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
-from functools import lru_cache
-from itertools import repeat
-from multiprocessing import get_context
+from functools import lru_cache, partial
 from pathlib import Path
 
 from cupy.cuda import nvrtc
 from support import ptx
+from support.processes import in_processes, split
 
 from dali_mixup.backends.cuda.compiler import compile_kernels
 from dali_mixup.backends.cuda.launch import COMPILE_OPTIONS
@@ -37,15 +35,12 @@ class PtxKernels:
     def prepare(self, names: Iterable[str]) -> None:
         """Compile many specialisations, in as many processes as there are cores."""
         every = sorted(set(names))
-        cores = len(os.sched_getaffinity(0))
-        parts = [tuple(part) for k in range(cores) if (part := every[k::cores])]
-        files = [cache_file(part, self.architecture, self.source) for part in parts]
+        compile_part = partial(compiled, architecture=self.architecture, source=self.source)
+        files = [cache_file(part, self.architecture, self.source) for part in split(every)]
         if not all(file.exists() for file in files):
-            with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
-                what = repeat(self.architecture), repeat(self.source)
-                list(pool.map(compiled, parts, *what))
-        for part in parts:
-            self._add(compiled(part, self.architecture, self.source))
+            in_processes(compile_part, every)
+        for part in split(every):
+            self._add(compile_part(part))
 
     def _add(self, found: dict[str, str]) -> None:
         parsed = ptx.parse(found.pop("ptx"))

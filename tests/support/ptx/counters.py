@@ -37,7 +37,6 @@ class Traffic:
     sectors: int = 0  # of each request, summed
     bytes: int = 0  # that threads asked for
     by_width: Counter[int] = field(default_factory=Counter)  # requests by bytes a thread
-    touched: set[int] = field(default_factory=set)  # sectors
 
     @property
     def efficiency(self) -> float:
@@ -52,7 +51,6 @@ class Traffic:
         self.sectors += len(np.unique(np.stack((warp, sector)), axis=1).T)
         self.bytes += width * len(address)
         self.by_width[width] += requests
-        self.touched.update(np.unique(sector).tolist())
 
 
 @dataclass
