@@ -34,8 +34,8 @@ CONVOLUTIONAL = (
         name="resnet50-rsb-a2",
         model="timm:resnet50",
         source="Wightman et al., ResNet strikes back, 2021, procedure A2; learning rate, decay and "
-        "schedule as in mmpretrain's resnet50_8xb256-rsb-a2-300e, threshold 0.2 as in timm's "
-        "commands for A2",
+        "schedule as in mmpretrain's resnet50_8xb256-rsb-a2-300e, threshold 0.2 as in ML-Decoder's "
+        "command for A2",
         reported="79.8 % top-1 on ImageNet-1K (timm's resnet50.a2_in1k)",
         left_out="the noise of RandAugment's magnitude, bicubic interpolation; moved images are "
         "filled with grey; posterize keeps 1 bit, timm 2; the copies of an image are in one batch "

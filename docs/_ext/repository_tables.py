@@ -165,7 +165,7 @@ def cell(row, value):
     """The figures of one cell; a dash where nothing was measured."""
     found = [row.get(name.strip()) for name in value.split("±")]
     if None in found:
-        return "-"
+        return r"\-"  # a hyphen alone would be a list in Markdown
     if isinstance(found[0], str):
         return found[0]
     if len(found) == 2:
