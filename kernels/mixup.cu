@@ -2,13 +2,14 @@
 // launch. CUDA C++17 without headers, barriers or shared memory, so that it compiles with NVRTC and,
 // through a shim, with a C++ compiler for the CPU.
 //
-// Arithmetic: float32, every operation rounded once, none fused; dali_mixup/backends/reference.py is
-// the reference and equals this file in every bit (a NaN is a NaN; which one is not defined).
+// Arithmetic: float32, every operation rounded once; dali_mixup/backends/reference.py is the reference
+// and equals this file in every bit (a NaN is a NaN; which one is not defined).
 
 typedef unsigned char Byte;
 typedef unsigned short Half;
 typedef unsigned int Word;
 typedef long long Int64;
+typedef unsigned long long Word64;
 
 enum Dtype { UINT8, FLOAT16, BFLOAT16, FLOAT32 };
 enum Layout { CHW, HWC };
@@ -44,7 +45,7 @@ struct Batch {
   float* soft;
   Int64* ids;
   uint4* report;
-  int height, width;
+  Word plane, width;  // pixels of an image, and of its rows
   int num_classes, label_form;
   float keep, off;
   float mean[4], inverse_std[4];
@@ -90,16 +91,20 @@ __device__ __forceinline__ Word two_bfloat16s(float low, float high) {
 #endif
 }
 
-constexpr Word TWO_TO_23 = 0x4b000000;  // as float32; its last bits count ones
+// 2^23 + byte e of packed bytes: the last bits of 2^23 as a float32 count ones. PRMT runs at several
+// times the rate of an integer conversion. It takes one immediate, which has to be the selector: 2^23,
+// first, then stays in a register.
+constexpr Word TWO_TO_23 = 0x4b000000;
 
-// Element e of packed elements, exactly. A byte becomes the last bits of 2^23 and 2^23 is taken off:
-// PRMT and FADD run at several times the rate of an integer conversion. PRMT takes one immediate,
-// which has to be the selector: 2^23, first, then stays in a register.
+__device__ __forceinline__ float byte_and_two_to_23(const Word* words, int e) {
+  return __uint_as_float(__byte_perm(TWO_TO_23, words[e / 4], 0x3004 | e % 4));
+}
+
+// Element e of packed elements, exactly.
 template <int DTYPE>
 __device__ __forceinline__ float unpack(const Word* words, int e) {
   if constexpr (DTYPE == UINT8)
-    return __fsub_rn(__uint_as_float(__byte_perm(TWO_TO_23, words[e / 4], 0x3004 | e % 4)),
-                     __uint_as_float(TWO_TO_23));
+    return __fsub_rn(byte_and_two_to_23(words, e), __uint_as_float(TWO_TO_23));
   else if constexpr (DTYPE == FLOAT16)
     return half_to_float(words[e / 2] >> 16 * (e % 2) & 0xffff);
   else if constexpr (DTYPE == BFLOAT16)
@@ -122,6 +127,75 @@ __device__ __forceinline__ Word pack(const float* values, int e, int n) {
     if (e + k < n)
       bytes |= (__float_as_uint(__fadd_rn(values[e + k], __uint_as_float(TWO_TO_23))) & 0xff) << 8 * k;
   return bytes;
+}
+
+// ---- Two values at a time -------------------------------------------------------------------------
+
+// Each is rounded as alone. From compute capability 10.0 on, one instruction makes both.
+struct Two {
+  float a, b;
+};
+
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+#define ON_TWO(name, instruction, intrinsic)                                                   \
+  __device__ __forceinline__ Two name(Two x, Two y) {                                          \
+    Two z;                                                                                     \
+    asm("{.reg .b64 x, y; mov.b64 x, {%2, %3}; mov.b64 y, {%4, %5}; " instruction " x, x, y; " \
+        "mov.b64 {%0, %1}, x;}"                                                                \
+        : "=f"(z.a), "=f"(z.b) : "f"(x.a), "f"(x.b), "f"(y.a), "f"(y.b));                      \
+    return z;                                                                                  \
+  }
+#else
+#define ON_TWO(name, instruction, intrinsic)          \
+  __device__ __forceinline__ Two name(Two x, Two y) { \
+    return {intrinsic(x.a, y.a), intrinsic(x.b, y.b)}; \
+  }
+#endif
+ON_TWO(add, "add.rn.f32x2", __fadd_rn)
+ON_TWO(subtract, "sub.rn.f32x2", __fsub_rn)
+ON_TWO(multiply, "mul.rn.f32x2", __fmul_rn)
+
+__device__ __forceinline__ Two multiply_add(Two x, Two y, Two z) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+  Two sum;
+  asm("{.reg .b64 x, y, z; mov.b64 x, {%2, %3}; mov.b64 y, {%4, %5}; mov.b64 z, {%6, %7}; "
+      "fma.rn.f32x2 x, x, y, z; mov.b64 {%0, %1}, x;}"
+      : "=f"(sum.a), "=f"(sum.b) : "f"(x.a), "f"(x.b), "f"(y.a), "f"(y.b), "f"(z.a), "f"(z.b));
+  return sum;
+#else
+  return {__fmaf_rn(x.a, y.a, z.a), __fmaf_rn(x.b, y.b, z.b)};
+#endif
+}
+
+__device__ __forceinline__ Two twice(float value) { return {value, value}; }
+
+// lam or 1 - lam, and what takes 2^23 times as much off again.
+struct Weight {
+  Two value, offset;
+
+  __device__ __forceinline__ explicit Weight(float weight)
+      : value(twice(weight)), offset(twice(__fmul_rn(weight, -__uint_as_float(TWO_TO_23)))) {}
+};
+
+// weight * element e and weight * element f, each rounded once. For a byte v that is
+// fma(2^23 + v, weight, -2^23 * weight): both products are exact inside it.
+template <int DTYPE>
+__device__ __forceinline__ Two weighted(const Word* words, int e, int f, const Weight& weight) {
+  if constexpr (DTYPE == UINT8)
+    return multiply_add({byte_and_two_to_23(words, e), byte_and_two_to_23(words, f)}, weight.value,
+                        weight.offset);
+  else
+    return multiply(weight.value, {unpack<DTYPE>(words, e), unpack<DTYPE>(words, f)});
+}
+
+// The sum of two such products. ptxas 12.9 makes one fused FFMA2 of mul.rn.f32x2 and add.rn.f32x2, with
+// --fmad=false too. It makes none of mul.rn.f32x2 and add.rn.f32.
+template <int DTYPE>
+__device__ __forceinline__ Two sum_of_weighted(Two x, Two y) {
+  if constexpr (DTYPE == UINT8)
+    return add(x, y);
+  else
+    return {__fadd_rn(x.a, y.a), __fadd_rn(x.b, y.b)};
 }
 
 // ---- Memory ---------------------------------------------------------------------------------------
@@ -198,11 +272,13 @@ struct Chunk {
   static constexpr int RUNS = LAYOUT == HWC ? 1 : CHANNELS;
   static constexpr int LENGTH = PIXELS * CHANNELS / RUNS;
   static constexpr int BYTES = LENGTH * size_of(DTYPE);
-  static constexpr int WORDS = words_in(BYTES);
+  static constexpr int WORDS = words_in(BYTES), ALL_WORDS = RUNS * WORDS;
+  static constexpr int NEXT = PIXELS > 1;
   static constexpr int ACCESS = PIXELS == 1 ? size_of(DTYPE) : access_of(BYTES);
 
-  __device__ static __forceinline__ Int64 offset(int run, int start, int plane) {
-    return (LAYOUT == HWC ? Int64(start) * CHANNELS : Int64(run) * plane + start) * size_of(DTYPE);
+  // The element at which the first run begins; the next runs are planes further.
+  __device__ static __forceinline__ Word offset(Word start) {
+    return LAYOUT == HWC ? start * CHANNELS : start;
   }
 
   __device__ static __forceinline__ int run(int channel) { return LAYOUT == HWC ? 0 : channel; }
@@ -211,9 +287,42 @@ struct Chunk {
     return LAYOUT == HWC ? pixel * CHANNELS + channel : pixel;
   }
 
-  __device__ static __forceinline__ float value(const Word (&words)[RUNS][WORDS], int pixel,
-                                                int channel) {
-    return unpack<DTYPE>(words[run(channel)], element(pixel, channel));
+  Word words[RUNS][WORDS];
+
+  // `image` counts elements.
+  __device__ __forceinline__ void load_from(const Byte* images, Word64 image, Word start, Word plane) {
+    const Byte* from = images + (image + offset(start)) * size_of(DTYPE);
+#pragma unroll
+    for (int run = 0; run < RUNS; ++run, from += Word64(plane) * size_of(DTYPE))
+      load<BYTES, ACCESS>(from, words[run]);
+  }
+
+  // Take the pixels whose bits are set.
+  __device__ __forceinline__ void take(const Chunk& other, Word pixels) {
+    constexpr int SIZE = size_of(DTYPE);
+#pragma unroll
+    for (int w = 0; w < WORDS; ++w) {
+      Word mask = 0;
+#pragma unroll
+      for (int e = w * 4 / SIZE; e < (w + 1) * 4 / SIZE; ++e)
+        if (pixels >> (LAYOUT == HWC ? e / CHANNELS : e) & 1)
+          mask |= ~0u >> 32 - 8 * SIZE << 8 * SIZE * (e % (4 / SIZE));
+#pragma unroll
+      for (int run = 0; run < RUNS; ++run)
+        words[run][w] = (words[run][w] & ~mask) | (other.words[run][w] & mask);
+    }
+  }
+
+  // A channel of two pixels, this one and the next one if there is one.
+  __device__ __forceinline__ Two values(int pixel, int channel) const {
+    const Word* from = words[run(channel)];
+    return {unpack<DTYPE>(from, element(pixel, channel)),
+            unpack<DTYPE>(from, element(pixel + NEXT, channel))};
+  }
+
+  __device__ __forceinline__ Two weighted(int pixel, int channel, const Weight& weight) const {
+    return ::weighted<DTYPE>(words[run(channel)], element(pixel, channel),
+                             element(pixel + NEXT, channel), weight);
   }
 };
 
@@ -275,26 +384,41 @@ __device__ __forceinline__ void write_target(const Batch& batch, const Sample& s
 
 // ---- Images ---------------------------------------------------------------------------------------
 
-// Bit p: pixel start + p is the partner's.
+// The lowest bits, as many as this, at most PIXELS of them.
+template <int PIXELS>
+__device__ __forceinline__ Word ones(int count) {
+  return (1u << (count < 0 ? 0 : count < PIXELS ? count : PIXELS)) - 1;
+}
+
+// Bit p: pixel start + p is inside the box.
 template <int PIXELS, int PERIOD>
-__device__ __forceinline__ Word inside(const Sample& sample, int start, int width) {
-  const int x0 = sample.x0 * PERIOD, x1 = sample.x1 * PERIOD;
-  int y = start / width, x = start - y * width;
+__device__ __forceinline__ Word inside(const Sample& sample, Word start, Word width) {
+  Word y = start / width, x = start - y * width;
   Word bits = 0;
-#pragma unroll
-  for (int p = 0; p < PIXELS; ++p) {
-    if (y >= sample.y0 && y < sample.y1 && x >= x0 && x < x1) bits |= 1u << p;
-    if (++x == width) {
-      x = 0;
-      ++y;
-    }
-  }
-  return bits;
+  for (Word p = 0; p < PIXELS; p += width - x, x = 0, ++y)
+    if (y >= sample.y0 && y < sample.y1)
+      bits |= (ones<PIXELS>(sample.x1 * PERIOD - int(x)) & ~ones<PIXELS>(sample.x0 * PERIOD - int(x)))
+              << p;
+  return bits & ones<PIXELS>(PIXELS);
+}
+
+// Blocks that a multiprocessor has to have room for. 8 limit a thread to 40 registers, where what it
+// holds fits into them without spilling; 1 is no limit. Operations on two values need more.
+template <int DTYPE, int WORDS, int VALUES, int UNROLL>
+__device__ constexpr int blocks_of() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+  constexpr bool FITS = DTYPE == UINT8 && UNROLL == 1;
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+  constexpr bool FITS = false;
+#else
+  constexpr bool FITS = true;
+#endif
+  return FITS && WORDS <= 12 && VALUES <= 24 ? 8 : 1;
 }
 
 // Grid: x a sample, so that an image and its partner are in flight together and the second read of
-// each finds it in the L2 cache; y a tile of UNROLL * BLOCK * PIXELS pixels, before them one for the
-// target where there are labels. Neighbouring threads take neighbouring chunks.
+// each finds it in the L2 cache; y a tile of UNROLL * BLOCK * PIXELS pixels, and after them one for
+// the target where there are labels. Neighbouring threads take neighbouring chunks.
 //
 // HWC to HWC needs no transposition: it is launched as one plane of width * PERIOD elements, whose
 // channel is their index modulo PERIOD (elsewhere 1). BLOCK is a multiple of PERIOD, so that all
@@ -303,97 +427,88 @@ __device__ __forceinline__ Word inside(const Sample& sample, int start, int widt
 // height * width * channels < 2^31; `out` overlaps nothing; only `images` and `labels` are read.
 template <int IN, int IN_LAYOUT, int OUT, int OUT_LAYOUT, int CHANNELS, int PERIOD, int PIXELS,
           int UNROLL, class Plan>
-__global__ void __launch_bounds__(BLOCK)
+__global__ void __launch_bounds__(
+    BLOCK, (blocks_of<IN, Chunk<IN, IN_LAYOUT, CHANNELS, PIXELS>::ALL_WORDS,
+                      PIXELS * CHANNELS * PERIOD, UNROLL>()))
     mix(const __grid_constant__ Batch batch, const __grid_constant__ Plan plan) {
   using From = Chunk<IN, IN_LAYOUT, CHANNELS, PIXELS>;
   using To = Chunk<OUT, OUT_LAYOUT, CHANNELS, PIXELS>;
   static_assert(BLOCK % PERIOD == 0 && (PERIOD == 1 || CHANNELS == 1), "channels of a thread");
 
-  const int i = blockIdx.x;
+  const Word i = blockIdx.x;
   const Sample sample = plan.samples[i];
-  int tile = blockIdx.y;
-  if (batch.label_form != NO_LABELS && tile-- == 0) {
-    write_target(batch, sample, i);
+  const Word width = batch.width * PERIOD, plane = batch.plane * PERIOD;
+  const Word first = (blockIdx.y * UNROLL * BLOCK + threadIdx.x) * PIXELS;
+  if (first >= plane) {
+    const bool last = blockIdx.y == gridDim.y - 1;
+    if (batch.label_form != NO_LABELS && last) write_target(batch, sample, i);
     return;
   }
-  const int width = batch.width * PERIOD, plane = batch.height * width;
-  const int first = (tile * UNROLL * BLOCK + threadIdx.x) * PIXELS;
-  if (first >= plane) return;
-
-  const Int64 image = Int64(plane) * CHANNELS;
-  const Byte* own_image = batch.images + i * image * size_of(IN);
-  const Byte* partner_image = batch.images + sample.partner * image * size_of(IN);
-  Byte* out_image = batch.out + i * image * size_of(OUT);
+  const Word image = plane * CHANNELS;
+  const Word64 own_image = Word64(i) * image, partner_image = Word64(Word(sample.partner)) * image;
 
   const bool boxed = sample.y0 < sample.y1 && sample.x0 < sample.x1;
   const bool selects = boxed || sample.lam == 1.0f || sample.lam == 0.0f;
-  constexpr Word ALL = Word((1ull << PIXELS) - 1);
-
-  Word own[UNROLL][From::RUNS][From::WORDS] = {}, partner[UNROLL][From::RUNS][From::WORDS] = {};
-  Word partners[UNROLL];
-#pragma unroll
-  for (int u = 0; u < UNROLL; ++u) {
-    const int start = first + u * BLOCK * PIXELS;
-    partners[u] = sample.lam == 1.0f ? 0 : ALL;
-    if (start >= plane) continue;
-    if (boxed) partners[u] = inside<PIXELS, PERIOD>(sample, start, width);
-    const bool wants_own = !selects || partners[u] != ALL;
-    const bool wants_partner = !selects || partners[u] != 0;
-#pragma unroll
-    for (int run = 0; run < From::RUNS; ++run) {
-      const Int64 at = From::offset(run, start, plane);
-      if (wants_own) load<From::BYTES, From::ACCESS>(own_image + at, own[u][run]);
-      if (wants_partner) load<From::BYTES, From::ACCESS>(partner_image + at, partner[u][run]);
-    }
-  }
+  const Weight lam(sample.lam), rest(__fsub_rn(1.0f, sample.lam));
 
   constexpr int VALUES = PERIOD > 1 ? PERIOD : CHANNELS;
   float mean[VALUES], inverse_std[VALUES];
 #pragma unroll
   for (int c = 0; c < VALUES; ++c) {
-    const int channel = PERIOD > 1 ? (first + c) % PERIOD : c;
+    const Word channel = PERIOD > 1 ? (first + c) % PERIOD : c;
     mean[c] = batch.mean[channel];
     inverse_std[c] = batch.inverse_std[channel];
   }
 
-  const float lam = sample.lam, rest = __fsub_rn(1.0f, lam);
 #pragma unroll
   for (int u = 0; u < UNROLL; ++u) {
-    const int start = first + u * BLOCK * PIXELS;
-    if (start >= plane) break;
-    float mixed[PIXELS][CHANNELS];
+    const Word start = first + u * BLOCK * PIXELS;
+    if (start >= plane) return;
+    From own, partner;
+    Two mixed[(PIXELS + 1) / 2][CHANNELS];
     if (selects) {
+      constexpr Word ALL = (1u << PIXELS) - 1;
+      const Word partners = boxed ? inside<PIXELS, PERIOD>(sample, start, width)
+                            : sample.lam == 1.0f ? 0 : ALL;
+      own.load_from(batch.images, partners == ALL ? partner_image : own_image, start, plane);
+      if (partners != 0 && partners != ALL) {
+        partner.load_from(batch.images, partner_image, start, plane);
+        own.take(partner, partners);
+      }
 #pragma unroll
-      for (int p = 0; p < PIXELS; ++p)
+      for (int p = 0; p < PIXELS; p += 2)
 #pragma unroll
         for (int c = 0; c < CHANNELS; ++c)
-          mixed[p][c] = partners[u] >> p & 1 ? From::value(partner[u], p, c)
-                                             : From::value(own[u], p, c);
+          mixed[p / 2][c] = own.values(p, c);
     } else {
+      own.load_from(batch.images, own_image, start, plane);
+      partner.load_from(batch.images, partner_image, start, plane);
 #pragma unroll
-      for (int p = 0; p < PIXELS; ++p)
+      for (int p = 0; p < PIXELS; p += 2)
 #pragma unroll
         for (int c = 0; c < CHANNELS; ++c)
-          mixed[p][c] = mix_values(From::value(own[u], p, c), From::value(partner[u], p, c), lam,
-                                   rest);
+          mixed[p / 2][c] = sum_of_weighted<IN>(own.weighted(p, c, lam), partner.weighted(p, c, rest));
     }
     float values[To::RUNS][To::LENGTH];
 #pragma unroll
-    for (int p = 0; p < PIXELS; ++p) {
+    for (int p = 0; p < PIXELS; p += 2) {
 #pragma unroll
       for (int c = 0; c < CHANNELS; ++c) {
-        const int v = PERIOD > 1 ? p % PERIOD : c;
-        values[To::run(c)][To::element(p, c)] =
-            __fmul_rn(__fsub_rn(mixed[p][c], mean[v]), inverse_std[v]);
+        const int v = PERIOD > 1 ? p % PERIOD : c, next = PERIOD > 1 ? (p + 1) % PERIOD : c;
+        const Two normal = multiply(subtract(mixed[p / 2][c], {mean[v], mean[next]}),
+                                    {inverse_std[v], inverse_std[next]});
+        values[To::run(c)][To::element(p, c)] = normal.a;
+        if (p + 1 < PIXELS) values[To::run(c)][To::element(p + 1, c)] = normal.b;
       }
     }
+    Byte* to = batch.out + (own_image + To::offset(start)) * size_of(OUT);
 #pragma unroll
-    for (int run = 0; run < To::RUNS; ++run) {
+    for (int run = 0; run < To::RUNS; ++run, to += Word64(plane) * size_of(OUT)) {
       Word words[To::WORDS];
 #pragma unroll
       for (int w = 0; w < To::WORDS; ++w)
         words[w] = pack<OUT>(values[run], w * 4 / size_of(OUT), To::LENGTH);
-      store<To::BYTES, To::ACCESS>(out_image + To::offset(run, start, plane), words);
+      store<To::BYTES, To::ACCESS>(to, words);
     }
   }
 }

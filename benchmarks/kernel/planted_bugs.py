@@ -4,7 +4,7 @@
 
 "executed PTX" is the engine of tests/support/ptx. "source on a CPU" is the same source compiled by
 g++, with the same batches, between guard pages. "machine code" is the test of the accesses and of
-fused operations in what NVRTC makes for sm_90. "compiler" is NVRTC itself. Nothing is timed.
+fused operations in what NVRTC makes for sm_90 or sm_100. "compiler" is NVRTC itself. Nothing is timed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TESTS = ROOT / "tests"
 sys.path.insert(0, str(TESTS))
 
-from support.machine_code import ALIGNED, BY_VALUE, machine_code_problems  # noqa: E402
+from support.machine_code import ALIGNED, machine_code_problems  # noqa: E402
 from support.planted_bugs import BUGS, Bug, noticed  # noqa: E402
 
 from dali_mixup.backends.cuda.compiler import compile_kernels  # noqa: E402
@@ -41,19 +41,19 @@ def on_a_cpu(number: int) -> bool:
 
 def in_the_machine_code(bug: Bug) -> bool:
     """The accesses and instructions that the test of the machine code asks for."""
+    architecture = "sm_100" if bug.architecture == "compute_100" else "sm_90"
     try:
         return any(
-            machine_code_problems(kernel.format(BY_VALUE), accesses, bug.source)
-            for kernel, accesses in ALIGNED
+            machine_code_problems(aligned, architecture, bug.source)
+            for aligned in ALIGNED
         )
     except RuntimeError:
-        return False  # it does not compile for sm_90, which is NVRTC's column
+        return False  # it does not compile, which is NVRTC's column
 
 
 def compiles(bug: Bug) -> bool:
     try:
-        kernel = ALIGNED[0][0].format(BY_VALUE)
-        compile_kernels((kernel,), bug.architecture, source=bug.source)
+        compile_kernels((ALIGNED[0].name,), bug.architecture, source=bug.source)
     except RuntimeError:
         return False
     return True

@@ -6,7 +6,7 @@ import re
 from functools import partial
 
 import pytest
-from support.processes import in_processes
+from support.processes import in_processes, split
 from support.requirements import require
 from support.specializations import DTYPES, specializations
 
@@ -16,8 +16,12 @@ nvrtc = require("dali_mixup.backends.cuda.compiler", "cupy")
 from support.machine_code import (  # noqa: E402
     ALIGNED,
     BY_VALUE,
+    disassembled,
     disassembler,
+    fused_operations,
     machine_code_problems,
+    main_path,
+    weights_of_bytes,
 )
 
 from dali_mixup.backends.cuda.source import read_kernel  # noqa: E402
@@ -49,7 +53,7 @@ def test_every_specialisation_compiles_without_spills_or_local_memory(dtype):
 
 @pytest.mark.parametrize("architecture", ["sm_75", "sm_80", "sm_100", "sm_120"])
 def test_what_aligned_batches_use_compiles_everywhere(architecture):
-    kernels = tuple(kernel.format(BY_VALUE) for kernel, _ in ALIGNED)
+    kernels = tuple(each.name for each in ALIGNED)
 
     assert_compiles_without_local_memory(kernels, architecture)
 
@@ -63,23 +67,23 @@ def test_every_specialisation_compiles_everywhere(architecture, dtype):
 
 @pytest.mark.parametrize("plan", ["PlanByPointer", "PlanByValue<2041>"])
 def test_every_form_of_a_plan_compiles(plan):
-    assert_compiles_without_local_memory((ALIGNED[0][0].format(plan),), "sm_90")
+    assert_compiles_without_local_memory((ALIGNED[0].kernel.format(plan),), "sm_90")
 
 
 def test_a_planted_syntax_error_shows_file_and_line():
     lines = read_kernel("mixup.cu").splitlines()
-    line = next(i for i, text in enumerate(lines) if "const int i = blockIdx.x;" in text)
-    lines[line] = "const int i = blockIdx.;"
+    line = next(i for i, text in enumerate(lines) if "const Word i = blockIdx.x;" in text)
+    lines[line] = "const Word i = blockIdx.;"
 
     with pytest.raises(RuntimeError, match=rf"(?s)NVRTC \d.*sm_90.*mixup\.cu\({line + 1}\): error"):
-        nvrtc.compile_kernels((ALIGNED[0][0].format(BY_VALUE),), "sm_90", source="\n".join(lines))
+        nvrtc.compile_kernels((ALIGNED[0].name,), "sm_90", source="\n".join(lines))
 
 
 def test_parameters_of_another_size_do_not_compile():
-    source = read_kernel("mixup.cu").replace("int height, width;", "int height, width, depth;")
+    source = read_kernel("mixup.cu").replace("Word plane, width;", "Word plane, width, depth;")
 
     with pytest.raises(RuntimeError, match="launch parameters"):
-        nvrtc.compile_kernels((ALIGNED[0][0].format(BY_VALUE),), "sm_90", source=source)
+        nvrtc.compile_kernels((ALIGNED[0].name,), "sm_90", source=source)
 
 
 def test_the_check_of_local_memory_notices_it():
@@ -87,7 +91,7 @@ def test_the_check_of_local_memory_notices_it():
         "  const bool boxed =",
         "  volatile float there[64]; there[blockIdx.y % 64] = 1;\n  const bool boxed =",
     )
-    kernel = ALIGNED[0][0].format(BY_VALUE)
+    kernel = ALIGNED[0].name
 
     compiled = nvrtc.compile_kernels(
         (kernel,), "sm_90", options=("--ptxas-options=-v",), source=source
@@ -96,9 +100,44 @@ def test_the_check_of_local_memory_notices_it():
     assert resources(compiled.log)[0][0] > 0
 
 
-@pytest.mark.parametrize(("kernel", "accesses"), ALIGNED)
-def test_the_machine_code_reads_and_writes_widely_and_fuses_nothing(kernel, accesses):
-    if disassembler() is None:
-        pytest.skip("nvdisasm is not installed")
+needs_disassembler = pytest.mark.skipif(disassembler() is None, reason="nvdisasm is not installed")
+ARCHITECTURES = ["sm_80", "sm_90", "sm_100", "sm_120"]
 
-    assert machine_code_problems(kernel.format(BY_VALUE), accesses) == []
+
+@needs_disassembler
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("aligned", ALIGNED)
+def test_the_machine_code_reads_and_writes_widely_and_fuses_nothing_else(aligned, architecture):
+    assert machine_code_problems(aligned, architecture) == []
+
+
+@needs_disassembler
+@pytest.mark.parametrize("architecture", ["sm_100", "sm_120"])
+def test_sums_of_pairs_that_ptxas_fuses_are_noticed_in_the_machine_code(architecture):
+    paired = "if constexpr (DTYPE == UINT8)\n    return add"
+    source = read_kernel("mixup.cu").replace(paired, paired.replace("DTYPE == UINT8", "true"))
+
+    assert "fused operations" in machine_code_problems(ALIGNED[-1], architecture, source)[0]
+
+
+@needs_disassembler
+@pytest.mark.parametrize(
+    ("aligned", "most"), list(zip(ALIGNED, [30.0, 36.0, 34.2, 31.0, 30.2, 30.3], strict=True))
+)
+def test_a_thread_executes_few_instructions_a_pixel(aligned, most):
+    assert len(main_path(aligned, "sm_90")) / aligned.pixels <= most
+
+
+@pytest.mark.nightly
+@needs_disassembler
+@pytest.mark.parametrize("architecture", ["sm_75", *ARCHITECTURES])
+def test_no_specialisation_fuses_more_than_the_weights_of_bytes(architecture):
+    kernels = tuple(specializations(BY_VALUE))
+    compile_part = partial(nvrtc.compile_kernels, architecture=architecture)
+    found = {}
+    for names, part in zip(split(kernels), in_processes(compile_part, kernels), strict=True):
+        code = disassembled(part.code)
+        for kernel, lowered in zip(names, part.names, strict=True):
+            found[kernel] = fused_operations(code[lowered])
+
+    assert found == {kernel: weights_of_bytes(kernel, architecture) for kernel in kernels}

@@ -29,32 +29,50 @@ def test_a_bug_is_noticed(bug):
     assert noticed(bug)
 
 
-def cost(source, *, lam, layout):
-    """Bytes loaded for each of the images, and the share of the sectors that accesses fill."""
+def cost(source, architecture, *, lam=0.3, box=None, layout="CHW"):
+    """Bytes loaded for each of the images, the share of the sectors that accesses fill, and more."""
     images = np.random.default_rng(0).integers(0, 256, (4, 96, 96, 3), np.uint8)
-    plan = MixPlan([1, 2, 3, 0], [lam] * 4)
+    plan = MixPlan([1, 2, 3, 0], [lam] * 4, None if box is None else [box] * 4)
     output = OutputFormat(dtype="float16", layout=layout, mean=1.0, std=2.0)
     counters = ptx.Counters()
     run(
-        PtxKernels("compute_90", source),
+        PtxKernels(architecture, source),
         Batch(plan, images, output, shifts=(0, 0)),
         counters=counters,
     )
+    floats = counters.by_class()["float32 arithmetic"] * 32 / (images.size / 3)
     return {
         "loaded": counters.loads.bytes / images.nbytes,
         "loads fill": round(counters.loads.efficiency, 2),
         "stores fill": counters.stores.efficiency,
         "store widths": set(counters.stores.by_width),
+        "float32 arithmetic": int(floats),  # a pixel
     }
 
 
-PLANAR = {"loaded": 2, "loads fill": 0.33, "stores fill": 1.0, "store widths": {16}}
-INTERLEAVED = {"loaded": 2, "loads fill": 1.0, "stores fill": 1.0, "store widths": {16}}
+PLANAR = {
+    "loaded": 2, "loads fill": 0.33, "stores fill": 1.0, "store widths": {16},
+    "float32 arithmetic": 15,
+}  # fmt: skip
 COSTS = [
-    ({"lam": 0.3, "layout": "CHW"}, PLANAR),
-    ({"lam": 1.0, "layout": "CHW"}, PLANAR | {"loaded": 1}),
-    ({"lam": 0.0, "layout": "CHW"}, PLANAR | {"loaded": 1}),
-    ({"lam": 0.3, "layout": "HWC"}, INTERLEAVED),
+    ({"architecture": "compute_90"}, PLANAR),
+    ({"architecture": "compute_100"}, PLANAR | {"float32 arithmetic": 7}),
+    (
+        {"architecture": "compute_90", "lam": 1.0},
+        PLANAR | {"loaded": 1, "float32 arithmetic": 9},
+    ),
+    (
+        {"architecture": "compute_90", "lam": 0.0},
+        PLANAR | {"loaded": 1, "float32 arithmetic": 9},
+    ),
+    (
+        {"architecture": "compute_90", "box": (24, 72, 24, 72)},
+        PLANAR | {"loaded": 1, "loads fill": 0.32, "float32 arithmetic": 9},
+    ),
+    (
+        {"architecture": "compute_90", "layout": "HWC"},
+        PLANAR | {"loads fill": 1.0},
+    ),
 ]
 
 

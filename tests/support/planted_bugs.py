@@ -47,24 +47,20 @@ def general(name: str, *edits: tuple[str, str], architecture: str = "compute_90"
     return Bug(name, "general", edits, architecture)
 
 
-MIX = "__fadd_rn(__fmul_rn(lam, own), __fmul_rn(rest, partner))"
+MIX = "__fadd_rn(__fmul_rn(lam, own), __fmul_rn(rest, partner))"  # of labels
+WEIGHTED = "multiply(weight.value, {unpack<DTYPE>(words, e), unpack<DTYPE>(words, f)})"
+ON_TWO = "return {intrinsic(x.a, y.a), intrinsic(x.b, y.b)};"
 F16X2 = 'asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));'
 BF16X2 = 'asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));'
 HALF = "{.reg .b16 h; cvt.u16.u32 h, %1; cvt.f32.f16 %0, h;}"
-NORMALISE = "__fmul_rn(__fsub_rn(mixed[p][c], mean[v]), inverse_std[v])"
+SUBTRACT = "subtract(mixed[p / 2][c], {mean[v], mean[next]})"
 ROW_LOOP = (
     "for (int k = threadIdx.x; k < batch.num_classes; k += BLOCK) {\n    const float a = k =="
 )
-FIRST_TILE = """if (batch.label_form != NO_LABELS && tile-- == 0) {
-    write_target(batch, sample, i);
-    return;
-  }"""
+LAST_TILE = "if (batch.label_form != NO_LABELS && last) write_target"
+STORE = "store<To::BYTES, To::ACCESS>(to, words);"
 PIXEL_ACCESS = ("PIXELS == 1 ? size_of(DTYPE) : access_of(BYTES)", "access_of(BYTES)")
-BOUNDS = (
-    "if (first >= plane) return;",
-    "if (start >= plane) continue;",
-    "if (start >= plane) break;",
-)
+END = ("if (first >= plane) {", "if (start >= plane) return;")
 
 BUGS = (
     device("float16: halves swapped", F16X2, F16X2.replace("high", "x").replace("low", "high").replace("x)", "low)")),
@@ -80,37 +76,51 @@ BUGS = (
     device("float16: subnormal numbers flushed", HALF, HALF[:-1] + " mul.ftz.f32 %0, %0, 0f3F800000;}"),
     device("float16: register not set", "cvt.u16.u32 h, %1; cvt.f32.f16", "cvt.f32.f16"),
     device("float16: 8 bits kept", "cvt.u16.u32 h, %1;", "cvt.u16.u8 h, %1;"),
+    device("sm_100: the second value is the first", '"fma.rn.f32x2 x, x, y, z; mov.b64 {%0, %1}, x;}"', '"fma.rn.f32x2 x, x, y, z; mov.b64 {%0, %1}, x; mov.b32 %1, %0;}"', "compute_100"),
+    device("sm_100: two values change places", '"mov.b64 {%0, %1}, x;}"                 ', '"mov.b64 {%1, %0}, x;}"                 ', "compute_100"),
+    device("sm_100: the subtraction is the other way round", 'instruction " x, x, y; "', 'instruction " x, y, x; "', "compute_100"),
+    device("sm_100: subnormal numbers flushed", '"mul.rn.f32x2"', '"mul.rn.ftz.f32x2"', "compute_100"),
     device("float16 on sm_75: halves joined the wrong way", "mov.b32 %0, {l, h};", "mov.b32 %0, {h, l};", "compute_75"),
     device("float16 on sm_75: one value twice", "cvt.rn.f16.f32 h, %2;", "cvt.rn.f16.f32 h, %1;", "compute_75"),
     device("float16 on sm_75: truncated", "cvt.rn.f16.f32 l, %1;", "cvt.rz.f16.f32 l, %1;", "compute_75"),
-    parallel("mixed with a fused operation", (MIX, "lam * own + rest * partner")),
+    parallel("labels mixed with a fused operation", (MIX, "lam * own + rest * partner")),
     parallel("dense labels smoothed with a fused operation", ("__fadd_rn(__fmul_rn(batch.keep, own[k]), batch.off)", "batch.keep * own[k] + batch.off")),
-    parallel("normalised with a fused operation", (NORMALISE, "mixed[p][c] * inverse_std[v] + -mean[v] * inverse_std[v]")),
+    parallel("any operation may be fused", (ON_TWO, "return {x.a intrinsic y.a, x.b intrinsic y.b};"), ('"add.rn.f32x2", __fadd_rn', '"add.rn.f32x2", +'), ('"sub.rn.f32x2", __fsub_rn', '"sub.rn.f32x2", -'), ('"mul.rn.f32x2", __fmul_rn', '"mul.rn.f32x2", *')),
     parallel("all threads write the pair", ("    if (threadIdx.x == 0) {\n      batch.ids", "    {\n      batch.ids")),
     parallel("kernel for blocks of 384 threads", ("constexpr int BLOCK = 192;", "constexpr int BLOCK = 384;")),
     parallel("kernel for blocks of 96 threads", ("constexpr int BLOCK = 192;", "constexpr int BLOCK = 96;")),
-    parallel("launch bounds below the launch", ("__launch_bounds__(BLOCK)", "__launch_bounds__(BLOCK / 2)")),
+    parallel("launch bounds below the launch", ("__launch_bounds__(BLOCK,", "__launch_bounds__(BLOCK / 2,")),
     parallel("values shared by all threads", ("float values[To::RUNS][To::LENGTH];", "static float values[To::RUNS][To::LENGTH];")),
     parallel("two threads write a class", (ROW_LOOP, ROW_LOOP.replace("= threadIdx.x;", "= threadIdx.x / 2;").replace("+= BLOCK", "+= BLOCK / 2"))),
-    parallel("every tile writes the target", (FIRST_TILE, "if (batch.label_form != NO_LABELS) {\n    write_target(batch, sample, i);\n    if (tile-- == 0) return;\n  }")),
-    parallel("every thread reads back what it wrote beside it", ("store<To::BYTES, To::ACCESS>(out_image + To::offset(run, start, plane), words);", "store<To::BYTES, To::ACCESS>(out_image + To::offset(run, start, plane), words);\n      if (start) *(volatile Byte*)(out_image + To::offset(run, start, plane) - 1);")),
-    general("the partner is the sample itself", ("batch.images + sample.partner * image", "batch.images + i * image")),
-    general("lam weighs the partner", (MIX, "__fadd_rn(__fmul_rn(rest, own), __fmul_rn(lam, partner))")),
-    general("box one column too wide", ("x < x1", "x <= x1")),
+    parallel("every tile writes the target", (LAST_TILE, "if (batch.label_form != NO_LABELS) write_target"), ("  if (first >= plane) {", "  if (batch.label_form != NO_LABELS) write_target(batch, sample, i);\n  if (first >= plane) {")),
+    parallel("every thread reads back what it wrote beside it", (STORE, STORE + "\n      if (start) *(volatile Byte*)(to - 1);")),
+    general("the partner is the sample itself", ("Word64(Word(sample.partner)) * image", "Word64(i) * image")),
+    general("lam weighs the partner", ("c, lam),", "c, rest),")),
+    general("lam weighs the partner's label", (MIX, "__fadd_rn(__fmul_rn(rest, own), __fmul_rn(lam, partner))")),
+    general("1 - lam weighs both images", ("rest(__fsub_rn(1.0f, sample.lam))", "rest(sample.lam)")),
+    general("uint8: the offset of a weight is rounded", ("__fmul_rn(weight, -__uint_as_float(TWO_TO_23))", "__fmul_rn(__fmul_rn(weight, -8388607.0f), 1.0f)")),
+    general("a weight multiplies only one of two values", (WEIGHTED, "multiply({weight.value.a, 1.0f}, {unpack<DTYPE>(words, e), unpack<DTYPE>(words, f)})")),
+    general("two values: the second one twice", (ON_TWO, "return {intrinsic(x.b, y.b), intrinsic(x.b, y.b)};")),
+    general("normalised in another order", ("multiply(" + SUBTRACT, "subtract(multiply(mixed[p / 2][c], {inverse_std[v], inverse_std[next]}), multiply({mean[v], mean[next]}"), ("{inverse_std[v], inverse_std[next]});", "{inverse_std[v], inverse_std[next]}));")),
+    general("both values take the first one's mean", (SUBTRACT, "subtract(mixed[p / 2][c], {mean[v], mean[v]})")),
+    general("box one column too wide", ("sample.x1 * PERIOD - int(x)", "sample.x1 * PERIOD - int(x) + 1")),
     general("box begins a row late", ("y >= sample.y0", "y > sample.y0")),
-    general("box: rows end one pixel late", ("if (++x == width)", "if (++x > width)")),
-    general("one chunk past the image", *((line, line.replace(">=", ">")) for line in BOUNDS)),
-    general("no check of the image's end", *((line, "") for line in BOUNDS)),
+    general("box: rows end one pixel late", ("p += width - x, x = 0", "p += width - x + 1, x = 0")),
+    general("one chunk past the image", *((line, line.replace(">=", ">")) for line in END)),
+    general("no check of the image's end", *((line, line.replace("plane", "plane + 4096")) for line in END)),
     general("one pixel read as if aligned", PIXEL_ACCESS),
-    general("written to the input", ("Byte* out_image = batch.out + i", "Byte* out_image = const_cast<Byte*>(batch.images) + i")),
+    general("written to the input", ("Byte* to = batch.out", "Byte* to = const_cast<Byte*>(batch.images)")),
     general("int64 labels read one sample on", (": static_cast<const Int64*>(batch.labels)[i]", ": static_cast<const Int64*>(batch.labels)[i + 1]")),
     general("a class id of num_classes is taken", ("own < batch.num_classes;\n  const bool good", "own <= batch.num_classes;\n  const bool good")),
     general("chunks of a thread overlap", ("first + u * BLOCK * PIXELS", "first + u * PIXELS")),
     general("bfloat16 on sm_75: ties away from even", ("bits >> 16 & 1)", "bits >> 16 & 0)"), architecture="compute_75"),
     general("bfloat16 on sm_75: NaN of all ones overflows", ("if (value != value) return 0x7fff;", ""), architecture="compute_75"),
     general("partners' ids in the wrong row", ("batch.ids[gridDim.x + i]", "batch.ids[gridDim.y + i]")),
-    general("last of four planes not written", ("for (int run = 0; run < To::RUNS; ++run) {\n      Word words", "for (int run = 0; run < To::RUNS - (To::RUNS == 4); ++run) {\n      Word words")),
+    general("last of four planes not written", ("run < To::RUNS; ++run, to +=", "run < To::RUNS - (To::RUNS == 4); ++run, to +=")),
+    general("box: the pixels of the own image are taken", ("(words[run][w] & ~mask) | (other.words[run][w] & mask)", "(words[run][w] & mask) | (other.words[run][w] & ~mask)")),
+    general("box: bits of pixels in planes", ("pixels >> (LAYOUT == HWC ? e / CHANNELS : e) & 1", "pixels >> e & 1")),
     general("the wrong byte of a word", ("0x3004 | e % 4", "0x3005 | e % 4")),
+    general("planes of the input overlap", ("from += Word64(plane) * size_of(DTYPE)", "from += plane")),
     general("uint8: the highest bit lost", ("& 0xff) << 8 * k", "& 0x7f) << 8 * k")),
     general("lam of 1 multiplies", ("boxed || sample.lam == 1.0f || sample.lam == 0.0f", "boxed")),
     general("interleaved: the wrong channel's mean", ("(first + c) % PERIOD", "c % PERIOD")),
@@ -122,8 +132,10 @@ BUGS = (
 COSTLY = (
     Bug("accesses of 8 bytes at most", "time", (("bytes % 16 == 0 ? 16 : bytes", "bytes"),)),
     Bug("accesses of 4 bytes at most", "time", (("bytes % 16 == 0 ? 16 : bytes % 8 == 0 ? 8 : bytes", "bytes"),)),
-    Bug("the partner is always read", "time", (("wants_partner = !selects || partners[u] != 0", "wants_partner = true"),)),
-    Bug("the own image is always read", "time", (("wants_own = !selects || partners[u] != ALL", "wants_own = true"),)),
+    Bug("both images are read where one is taken", "time", (("if (partners != 0 && partners != ALL) {", "if (partners != 0) {"),)),
+    Bug("a box reads all of the own image", "time", (("partners == ALL ? partner_image : own_image", "own_image"), ("if (partners != 0 && partners != ALL) {", "if (partners != 0) {"))),
+    Bug("a byte becomes a float before it is weighted", "time", (("if constexpr (DTYPE == UINT8)\n    return multiply_add", "if constexpr (false)\n    return multiply_add"),)),
+    Bug("values are mixed one at a time on sm_100", "time", (("#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000\n#define", "#if 0\n#define"),), "compute_100"),
 )  # fmt: skip
 
 

@@ -130,11 +130,11 @@ def batch_parameters(
     form: Conversion | None, images: int, out: int, labels: LabelArguments
 ) -> bytearray:
     """The bytes of the kernel's ``Batch``; `images` and `out` are addresses."""
-    height = width = 0
+    plane = width = 0
     mean: tuple[float, ...] = _ZEROS
     inverse_std: tuple[float, ...] = _ONES
     if form is not None:
-        height, width = form.height, form.width
+        plane, width = form.height * form.width, form.width
         if form.mean is not None and form.inverse_std is not None:
             mean = (*form.mean, *_ZEROS)[:4]
             inverse_std = (*form.inverse_std, *_ONES)[:4]
@@ -143,7 +143,7 @@ def batch_parameters(
     _BATCH.pack_into(
         parameters, 0,
         images, out, labels.labels, labels.soft, labels.ids, labels.report,
-        height, width, labels.num_classes, labels.form, keep, off, *mean, *inverse_std,
+        plane, width, labels.num_classes, labels.form, keep, off, *mean, *inverse_std,
     )  # fmt: skip
     return parameters
 

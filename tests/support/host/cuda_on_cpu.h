@@ -2,6 +2,7 @@
 // kernels without barriers, shared memory or warp intrinsics. Every access is checked for the
 // alignment that a GPU would fault on, and counted by its width.
 #pragma once
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -73,6 +74,7 @@ static unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {
 static float __fmul_rn(float a, float b) { return a * b; }
 static float __fadd_rn(float a, float b) { return a + b; }
 static float __fsub_rn(float a, float b) { return a - b; }
+static float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 
 static float half_to_float(unsigned bits) {
   const uint16_t half_bits = uint16_t(bits);

@@ -102,6 +102,16 @@ def two(convert: Compute) -> Compute:
     return lambda high, low: convert(low).astype(np.uint32) | convert(high).astype(np.uint32) << 16
 
 
+def of_each_half(function: Compute) -> Compute:
+    """``f32x2``: the function of the two float32 that each register of 64 bits holds."""
+
+    def compute(*registers: Array) -> Array:
+        halves = (np.reshape(register, -1).view(np.float32) for register in registers)
+        return np.asarray(function(*(each.reshape(-1, 2) for each in halves))).view(np.uint64)[:, 0]
+
+    return compute
+
+
 def truncated(convert: Compute, drop: int) -> Compute:
     """A conversion with rounding ``.rz``, for values in the result's normal range."""
     mask = np.uint32((0xFFFFFFFF << drop) & 0xFFFFFFFF)
@@ -238,6 +248,10 @@ def _floats() -> dict[str, Operation]:
         "setp.num.f32": Operation("pred", (f, f), lambda a, b: ~unordered(a, b)),
         "cvt.f32.f16": Operation(f, ("b16",), half_to_float),
     }
+    for opcode in ("add.rn.f32", "sub.rn.f32", "mul.rn.f32", "fma.rn.f32"):
+        each = table[opcode]
+        pairs = ("b64",) * len(each.arguments)
+        table[f"{opcode}x2"] = Operation("b64", pairs, of_each_half(each.compute))
     for name, compare in COMPARE.items():
         ordered = ordered_not_equal if name == "ne" else compare
         table[f"setp.{name}.f32"] = Operation("pred", (f, f), ordered)

@@ -22,7 +22,7 @@ def class_of(opcode: str) -> str:
     for prefix, name in CLASSES.items():
         if opcode == prefix or opcode.startswith(f"{prefix}."):
             return name
-    if opcode.endswith(".f32"):
+    if opcode.endswith((".f32", ".f32x2")):
         return "float32 arithmetic"
     if opcode.endswith(".pred"):
         return "compare, select"

@@ -296,8 +296,9 @@ def _compute(instruction: Instruction, addresses: dict[str, int]) -> Step:
     if len(instruction.operands) != 1 + len(operation.arguments):
         raise ParseError(f"{len(instruction.operands)} operands")
     target = _target(instruction.operands[0], BITS[operation.result])
+    wider = instruction.opcode.startswith("cvt.")
     readers = [
-        _reader(operand, kind, addresses)
+        _reader(operand, kind, addresses, wider=wider)
         for operand, kind in zip(instruction.operands[1:], operation.arguments, strict=True)
     ]
     compute, result, raw = operation.compute, DTYPE[operation.result], UNSIGNED[target.bits]
