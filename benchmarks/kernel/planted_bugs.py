@@ -4,7 +4,8 @@
 
 "executed PTX" is the engine of tests/support/ptx. "source on a CPU" is the same source compiled by
 g++, with the same batches, between guard pages. "machine code" is the test of the accesses and of
-fused operations in what NVRTC makes for sm_90 or sm_100. "compiler" is NVRTC itself. Nothing is timed.
+fused operations in what NVRTC makes for sm_90 or sm_100. "compiler" is NVRTC itself. Nothing is
+timed.
 """
 
 from __future__ import annotations
@@ -43,10 +44,7 @@ def in_the_machine_code(bug: Bug) -> bool:
     """The accesses and instructions that the test of the machine code asks for."""
     architecture = "sm_100" if bug.architecture == "compute_100" else "sm_90"
     try:
-        return any(
-            machine_code_problems(aligned, architecture, bug.source)
-            for aligned in ALIGNED
-        )
+        return any(machine_code_problems(aligned, architecture, bug.source) for aligned in ALIGNED)
     except RuntimeError:
         return False  # it does not compile, which is NVRTC's column
 

@@ -8,6 +8,8 @@ median_us, iqr_us   the GPU's time for a batch. The calls wait behind a sleeping
 bandwidth_of_copy   the copy's time over the method's: 1 moves the bytes that must move, each input
                     and output once, as fast as a device-to-device copy moves as many.
 launches            kernels, copies and fills on the GPU.
+counted_us          the shortest time of the one launch at the bandwidth of the card's data sheet,
+                    counted without a GPU (benchmarks/speed/counted.py); none for other cards.
 host_us             the host's time to queue a batch.
 temporaries         bytes of GPU memory beside the outputs, at the peak.
 
@@ -32,6 +34,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from benchmarks.speed.cards import card_of
 from dali_mixup import MixPlan, Mixup, OutputFormat
 from dali_mixup.backends import reference
 from dali_mixup.backends.cuda import backend as cuda_backend
@@ -124,8 +127,11 @@ def main() -> None:
     rows: list[Row] = []
     for work in works():
         measured = measure(work, arguments.rounds)
-        show(f"{work.title}, {work.bytes / 1e6:.1f} MB must move", measured)
-        rows += [{"work": work.title, "bytes": work.bytes} | row for row in measured]
+        counted = counted_us(work)
+        title = f"{work.title}, {work.bytes / 1e6:.1f} MB must move, counted: {counted} us"
+        show(title, measured)
+        shared = {"work": work.title, "bytes": work.bytes, "counted_us": counted}
+        rows += [shared | row for row in measured]
         keep(arguments.json, rows)
     for batch in (64, 256, 1024, 4096):
         measured = host_times(batch)
@@ -134,6 +140,12 @@ def main() -> None:
     keep(arguments.json, rows)
     if arguments.json:
         plot(arguments.json.with_suffix(".png"), rows)
+
+
+def counted_us(work: Work) -> float | None:
+    """Moving the bytes takes longer than the instructions, on every card that was counted for."""
+    card = card_of(torch.cuda.get_device_name())
+    return card and round(card.memory_us(work.bytes), 1)
 
 
 def keep(path: Path | None, rows: list[Row]) -> None:

@@ -30,7 +30,7 @@ def test_a_bug_is_noticed(bug):
 
 
 def cost(source, architecture, *, lam=0.3, box=None, layout="CHW"):
-    """Bytes loaded for each of the images, the share of the sectors that accesses fill, and more."""
+    """Bytes loaded for a byte of the images, how much accesses fill of sectors, and arithmetic."""
     images = np.random.default_rng(0).integers(0, 256, (4, 96, 96, 3), np.uint8)
     plan = MixPlan([1, 2, 3, 0], [lam] * 4, None if box is None else [box] * 4)
     output = OutputFormat(dtype="float16", layout=layout, mean=1.0, std=2.0)

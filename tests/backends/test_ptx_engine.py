@@ -85,6 +85,29 @@ def test_float32_is_rounded_once_and_keeps_subnormal_numbers(name):
     assert (got[np.isnan(want)].view(np.uint32) == 0x7FFFFFFF).all()
 
 
+@pytest.mark.parametrize(("name", "count"), [("add", 2), ("sub", 2), ("mul", 2), ("fma", 3)])
+def test_pairs_of_float32_are_computed_as_each_alone(name, count):
+    halves = [rng.permutation(float32s(10_000)).reshape(-1, 2) for _ in range(count)]
+
+    pairs = op(f"{name}.rn.f32x2", *(each.view(np.uint64)[:, 0] for each in halves))
+
+    for half in (0, 1):
+        alone = op(f"{name}.rn.f32", *(each[:, half] for each in halves))
+        assert (pairs.view(np.uint32)[half::2] == alone.view(np.uint32)).all()
+
+
+def test_a_byte_is_weighted_by_one_fused_operation_as_by_one_multiplication():
+    lam = np.concatenate(
+        [rng.beta(0.2, 0.2, 8_000), 2.0 ** -np.arange(1, 150.0), [0, 1, 1 - 2**-24]]
+    )
+    lam = lam.astype(np.float32)[:, None]
+    value = np.arange(256, dtype=np.float32)
+
+    fused = op("fma.rn.f32", np.float32(2**23) + value, lam, -(lam * np.float32(2**23)))
+
+    assert (fused.view(np.uint32) == (lam * value).view(np.uint32)).all()
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "want"),
     [
@@ -279,12 +302,22 @@ def test_a_launch_that_the_kernel_does_not_take_is_refused(launch, message):
         ptx.execute(ptx.parse(HEAD + COPY)["kernel"], launch, ptx.Memory())
 
 
+def test_a_conversion_takes_the_low_bits_of_a_wider_register():
+    body = """
+      cvt.u64.u32 %d6, %r1; shl.b64 %d6, %d6, 33; add.s64 %d6, %d6, 7;
+      cvt.s64.s32 %d6, %d6; cvt.u32.u64 %r2, %d6; st.global.u32 [%d5], %r2; ret; }
+    """
+
+    assert execute(body).bytes.view(np.uint32).tolist() == [7] * 32
+
+
 def test_requests_and_sectors_are_counted():
     counters = ptx.Counters()
 
     execute(COPY, counters=counters)
 
     assert (counters.loads.requests, counters.loads.sectors, counters.loads.bytes) == (1, 4, 128)
+    assert (counters.loads.lines, counters.loads.sectors_of_blocks) == (1, 4)
     assert counters.stores.efficiency == 1.0
     assert counters.stores.by_width == {4: 1}
     assert counters.by_class()["global load"] == 1
@@ -300,5 +333,13 @@ def test_scattered_stores_fill_less_of_their_sectors():
 
     execute(body, size=32 * 32, counters=counters)
 
-    assert counters.stores.sectors == 32
+    assert (counters.stores.sectors, counters.stores.lines) == (32, 8)
     assert counters.stores.efficiency == 4 / 32
+
+
+def test_what_a_block_loads_twice_leaves_its_cache_once():
+    counters = ptx.Counters()
+
+    execute(COPY.replace("ld.global", "ld.global.u32 %r3, [%d4]; ld.global", 1), counters=counters)
+
+    assert (counters.loads.sectors, counters.loads.sectors_of_blocks) == (8, 4)

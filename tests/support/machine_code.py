@@ -32,6 +32,11 @@ class Aligned(NamedTuple):
     def name(self) -> str:
         return self.kernel.format(BY_VALUE)
 
+    @property
+    def chunk(self) -> float:
+        """The pixels that a thread reads at a time."""
+        return self.pixels / int(self.kernel.split(", ")[-2])
+
 
 ALIGNED = [
     Aligned(f"mix<{kernel}, {{}}>", loads, stores, pixels)
@@ -163,7 +168,11 @@ def machine_code_problems(
     fused, weights = fused_operations(code), weights_of_bytes(aligned.name, architecture)
     return [
         *(f"no {op}" for op in missing),
-        *([] if fused == weights else [f"{fused} fused operations, and {weights} weights of bytes"]),
+        *(
+            []
+            if fused == weights
+            else [f"{fused} fused operations, and {weights} weights of bytes"]
+        ),
         *local,
     ]
 

@@ -89,7 +89,7 @@ BUGS = (
     parallel("all threads write the pair", ("    if (threadIdx.x == 0) {\n      batch.ids", "    {\n      batch.ids")),
     parallel("kernel for blocks of 384 threads", ("constexpr int BLOCK = 192;", "constexpr int BLOCK = 384;")),
     parallel("kernel for blocks of 96 threads", ("constexpr int BLOCK = 192;", "constexpr int BLOCK = 96;")),
-    parallel("launch bounds below the launch", ("__launch_bounds__(BLOCK,", "__launch_bounds__(BLOCK / 2,")),
+    parallel("launch bounds below the launch", ("BLOCK, (blocks_of<", "BLOCK / 2, (blocks_of<")),
     parallel("values shared by all threads", ("float values[To::RUNS][To::LENGTH];", "static float values[To::RUNS][To::LENGTH];")),
     parallel("two threads write a class", (ROW_LOOP, ROW_LOOP.replace("= threadIdx.x;", "= threadIdx.x / 2;").replace("+= BLOCK", "+= BLOCK / 2"))),
     parallel("every tile writes the target", (LAST_TILE, "if (batch.label_form != NO_LABELS) write_target"), ("  if (first >= plane) {", "  if (batch.label_form != NO_LABELS) write_target(batch, sample, i);\n  if (first >= plane) {")),

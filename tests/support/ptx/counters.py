@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-SECTOR = 32
+SECTOR, LINE = 32, 128
 CLASSES = {
     "ld.global": "global load", "st.global": "global store", "ld.param": "parameter load",
     "setp": "compare, select", "selp": "compare, select", "bra": "branch", "ret": "branch",
@@ -35,22 +35,42 @@ class Traffic:
 
     requests: int = 0
     sectors: int = 0  # of each request, summed
+    lines: int = 0  # the same of 128 bytes
     bytes: int = 0  # that threads asked for
     by_width: Counter[int] = field(default_factory=Counter)  # requests by bytes a thread
+    _of_blocks: list[NDArray[np.int64]] = field(default_factory=list)
 
     @property
     def efficiency(self) -> float:
         """The share of the requested sectors' bytes that threads asked for."""
         return self.bytes / (SECTOR * self.sectors) if self.sectors else 1.0
 
-    def add(self, address: NDArray[np.uint64], width: int, warp: NDArray[np.int64]) -> None:
-        """One instruction: the addresses of the threads and their warps."""
-        sector = (address // np.uint64(SECTOR)).astype(np.int64)
+    @property
+    def sectors_of_blocks(self) -> int:
+        """Of each block, summed: what leaves an L1 cache that holds all that a block uses."""
+        every = np.concatenate([np.empty((0, 2), np.int64), *self._of_blocks])
+        return len(np.unique(every, axis=0))
+
+    def add(
+        self,
+        address: NDArray[np.uint64],
+        width: int,
+        warp: NDArray[np.int64],
+        block: NDArray[np.int64],
+    ) -> None:
+        """One instruction: the addresses of the threads, their warps and blocks."""
+        at = address.astype(np.int64)
         requests = len(np.unique(warp))
         self.requests += requests
-        self.sectors += len(np.unique(np.stack((warp, sector)), axis=1).T)
+        self.sectors += _different(warp, at // SECTOR)
+        self.lines += _different(warp, at // LINE)
         self.bytes += width * len(address)
         self.by_width[width] += requests
+        self._of_blocks.append(np.unique(np.stack((block, at // SECTOR), axis=1), axis=0))
+
+
+def _different(*columns: NDArray[np.int64]) -> int:
+    return len(np.unique(np.stack(columns, axis=1), axis=0))
 
 
 @dataclass

@@ -135,7 +135,7 @@ class _Machine:
         block = np.repeat(blocks.astype(np.int64), launch.block)
         thread = np.tile(np.arange(launch.block), len(blocks))
         self.size = len(block)
-        self.thread = block * launch.block + thread
+        self.block, self.thread = block, block * launch.block + thread
         self.warp = block * -(-launch.block // WARP) + thread // WARP
         zero = np.zeros(self.size, np.int64)
         of_lane = {
@@ -183,6 +183,10 @@ class _Machine:
     def lanes(self) -> NDArray[np.int64]:
         """The numbers of the lanes that execute now."""
         return np.arange(self.size)[self.here]
+
+    def places(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The warps and blocks of the lanes that execute now."""
+        return self.warp[self.here], self.block[self.here]
 
     def get(self, register: Register) -> Any:
         index = register.index
@@ -364,7 +368,7 @@ def _load(instruction: Instruction, found: re.Match[str], addresses: dict[str, i
         memory = machine.parameters if space == "param" else machine.memory
         data = memory.load(at, count * size, thread, constant=bool(constant))
         if space == "global" and machine.counters:
-            machine.counters.loads.add(at, count * size, machine.warp[machine.here])
+            machine.counters.loads.add(at, count * size, *machine.places())
         values = data.view(element).reshape(-1, count)
         for number, item in enumerate(targets):
             extended = values[:, number].astype(f"{element.kind}{item.bits // 8}")
@@ -391,7 +395,7 @@ def _store(instruction: Instruction, found: re.Match[str], addresses: dict[str, 
             data[:, number] = read(machine)
         machine.memory.write(at, data.view(np.uint8), machine.thread[machine.here])
         if machine.counters:
-            machine.counters.stores.add(at, count * size, machine.warp[machine.here])
+            machine.counters.stores.add(at, count * size, *machine.places())
 
     return run
 

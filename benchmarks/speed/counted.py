@@ -1,0 +1,265 @@
+"""What a launch of the kernel costs, counted without a GPU. Nothing is timed.
+
+    python -m benchmarks.speed.counted --json benchmarks/results/counted.json
+
+Machine instructions: the shortest path of a thread that reads, mixes and writes its pixels, in the
+machine code that NVRTC makes for sm_80, sm_90 and sm_100. Registers are ptxas's for sm_90. Requests
+and 32-byte sectors are counted while the engine of tests/support/ptx executes the PTX for
+compute_90. DRAM bytes come from a simulated L2 cache, which the blocks enter in the order of their
+numbers, mixed among as many as a GPU runs at a time. Outputs leave it first, because the kernel
+stores them so, then what was used least recently. The times on a card, of moving the bytes and of
+executing the instructions, follow from its data sheet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections import Counter, OrderedDict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
+
+from support import ptx
+from support.kernel_batch import Batch
+from support.machine_code import ALIGNED, BY_VALUE, Aligned, main_path
+from support.ptx.counters import SECTOR
+from support.ptx_batch import run
+from support.ptx_cache import kernels_for
+from support.specializations import SIZE
+
+from benchmarks.speed.cards import CARDS, SCHEDULERS, WARP, Card
+from benchmarks.speed.peers_counted import BATCH as PEERS_BATCH
+from benchmarks.speed.peers_counted import SIDE as PEERS_SIDE
+from benchmarks.speed.peers_counted import every_peer
+from dali_mixup import MixPlan, OutputFormat
+from dali_mixup.backends.cuda.compiler import compile_kernels
+from dali_mixup.backends.cuda.launch import BLOCK, image_launch
+from dali_mixup.cli.measure import record
+
+L2_BYTES = 20 * 2**20  # half of an A100's 40 MiB, because each half may hold a copy; H100: 50
+AT_A_TIME = 8 * 132  # blocks, on an H100
+SHOWN = 256, 224  # images and their side, for times
+NORMAL = {"mean": (123.7, 116.3, 103.5), "std": (58.4, 57.1, 57.4)}
+PACKAGES = (
+    "numpy", "torch", "cupy-cuda12x", "nvidia-cuda-nvrtc-cu12", "nvidia-cuda-nvdisasm", "timm",
+    "torchvision",
+)  # fmt: skip
+
+
+class Work(NamedTuple):
+    """Images of 3 channels, from a dtype and layout to an output."""
+
+    name: str
+    dtype: str
+    layout: str
+    output: OutputFormat
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Read once and written once."""
+        return 3 * (SIZE[self.dtype] + SIZE[self.output.dtype or self.dtype])
+
+
+def work(dtype: str, layout: str, out_dtype: str, out_layout: str) -> Work:
+    scale = NORMAL if dtype == "uint8" else {}
+    name = f"{dtype} {layout} to {out_dtype} {out_layout}"
+    return Work(name, dtype, layout, OutputFormat(out_dtype, out_layout, **scale))
+
+
+WORKS = (
+    work("uint8", "HWC", "float16", "CHW"),
+    work("uint8", "HWC", "float32", "CHW"),
+    work("uint8", "HWC", "float16", "HWC"),
+    work("uint8", "CHW", "float16", "CHW"),
+    work("float16", "CHW", "float16", "CHW"),
+    work("float32", "CHW", "float32", "CHW"),
+)
+
+
+def executed(work: Work, side: int = 96) -> tuple[ptx.Counters, Aligned]:
+    """Counters of four images, and the machine code of their kernel."""
+    shape = (4, side, side, 3) if work.layout == "HWC" else (4, 3, side, side)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, shape).astype(work.dtype)
+    plan = MixPlan([1, 2, 3, 0], [0.3, 0.6, 0.2, 0.9])
+    batch = Batch(plan, images, work.output, work.layout, shifts=(0, 0))
+    counters = ptx.Counters()
+    run(kernels_for("compute_90"), batch, counters=counters)
+    kernel = re.sub(r"PlanByValue<\d+>", BY_VALUE, batch.launch().kernel)
+    return counters, next(aligned for aligned in ALIGNED if aligned.name == kernel)
+
+
+def registers(kernel: str) -> int:
+    """Registers a thread, of the machine code for sm_90."""
+    log = compile_kernels((kernel,), "sm_90", options=("--ptxas-options=-v",)).log
+    return int(re.search(r"Used (\d+) registers", log)[1])  # type: ignore[index]
+
+
+def resident_blocks(registers: int, *, warps: int = 64, of_registers: int = 65536) -> int:
+    """Blocks of BLOCK threads that a multiprocessor of sm_90 runs at a time.
+
+    Registers are given to a warp in units of 256 (CUDA occupancy calculator, 9.0).
+    """
+    block_warps = BLOCK // WARP
+    of_warp = -(-registers * WARP // 256) * 256
+    return min(of_registers // (of_warp * block_warps), warps // block_warps)
+
+
+def occupancy(registers: int) -> float:
+    """Share of a multiprocessor's 64 warps that these blocks fill."""
+    return resident_blocks(registers) * BLOCK / WARP / 64
+
+
+def order_of_blocks(count: int, at_a_time: int) -> NDArray[np.int64]:
+    """Their numbers in turn, each up to `at_a_time` too late."""
+    late = np.random.default_rng(0).random(count) * at_a_time
+    return np.argsort(np.arange(count) + late)
+
+
+def dram_over_minimum(
+    work: Work,
+    batch_size: int,
+    side: int,
+    *,
+    l2_bytes: int = L2_BYTES,
+    at_a_time: int = AT_A_TIME,
+) -> float:
+    """DRAM bytes of a launch over those of reading each image once and writing each once."""
+    shape = (batch_size, side, side, 3) if work.layout == "HWC" else (batch_size, 3, side, side)
+    form = work.output.resolve(shape, work.dtype, work.layout)
+    launch = image_launch(form, 0, 0, with_labels=False, by_pointer=False)
+    tiles = launch.grid[1]
+    values = side * side * 3
+    read, written = values * SIZE[work.dtype] / tiles, values * SIZE[form.out_dtype] / tiles
+    partner = np.random.default_rng(0).permutation(batch_size)
+    inputs: OrderedDict[tuple[int, int], None] = OrderedDict()
+    outputs = 0.0  # bytes in the cache; they are stored to leave it first
+    missed = 0.0
+    for block in order_of_blocks(batch_size * tiles, at_a_time):
+        tile, sample = divmod(int(block), batch_size)
+        for image in (sample, int(partner[sample])):
+            missed += 0 if (image, tile) in inputs else read
+            inputs[image, tile] = None
+            inputs.move_to_end((image, tile))
+        outputs += written
+        over = outputs + read * len(inputs) - l2_bytes
+        outputs -= min(outputs, max(0, over))
+        while read * len(inputs) > l2_bytes:
+            inputs.popitem(last=False)
+    return (missed + written * batch_size * tiles) / (batch_size * tiles * (read + written))
+
+
+def row(work: Work) -> dict[str, Any]:
+    counters, aligned = executed(work)
+    pixels = 4 * 96 * 96
+    path, found = main_path(aligned, "sm_90"), registers(aligned.name)
+    kinds = Counter(opcode.partition(".")[0] for opcode in path)
+    loads, stores = counters.loads, counters.stores
+    warps = stores.requests / aligned.stores[0]
+    in_flight = resident_blocks(found) * BLOCK * aligned.chunk * loads.bytes / pixels
+    sizes = ((64, 224), (256, 224), (1024, 224), (64, 512), (256, 512))
+    return {
+        "work": work.name,
+        **{
+            f"instructions {target}": round(len(main_path(aligned, target)) / aligned.pixels, 1)
+            for target in ("sm_80", "sm_90", "sm_100")
+        },
+        "opcodes": {opcode: round(n / aligned.pixels, 2) for opcode, n in kinds.most_common()},
+        "PTX instructions": round(counters.warp_instructions.total() * WARP / pixels, 1),
+        "bytes loaded": round(loads.bytes / pixels, 1),
+        "loads fill": round(100 * loads.efficiency),
+        "bytes from L2": round(SECTOR * loads.sectors_of_blocks / pixels, 1),
+        "bytes stored": round(stores.bytes / pixels, 1),
+        "stores fill": round(100 * stores.efficiency),
+        "lines": round((loads.lines + stores.lines) / warps, 1),
+        "issue cycles": round(len(path) / SCHEDULERS, 1),
+        "registers": found,
+        "occupancy": round(100 * occupancy(found)),
+        "KiB in flight": round(in_flight / 1024),
+        **{f"DRAM {n} x {side}": round(dram_over_minimum(work, n, side), 3) for n, side in sizes},
+        **{name: value for card in CARDS for name, value in on_card(work, aligned, card).items()},
+    }
+
+
+def on_card(work: Work, aligned: Aligned, card: Card) -> dict[str, float]:
+    """Microseconds for SHOWN images at the card's rates, and the share of the instructions'."""
+    batch_size, side = SHOWN
+    pixels = batch_size * side**2
+    path = main_path(aligned, card.architecture)
+    memory = card.memory_us(work.pixel_bytes * pixels)
+    instructions = card.instructions_us(path, pixels / aligned.pixels / WARP)
+    return {
+        f"{card.name} memory": round(memory, 1),
+        f"{card.name} instructions": round(instructions, 1),
+        f"{card.name} ratio": round(instructions / memory, 2),
+    }
+
+
+def peer_rows() -> list[dict[str, Any]]:
+    """uint8 HWC to normalised float16 CHW, with soft labels of 1,000 classes."""
+    pixels = PEERS_BATCH * PEERS_SIDE**2
+    ours = WORKS[0].pixel_bytes * pixels + PEERS_BATCH * 4 * 1000
+    counted = [("dali-mixup", 1, ours), *every_peer()]
+    return [
+        {
+            "method": method,
+            "launches": launches,
+            "bytes a pixel": round(moved / pixels, 1),
+            "over minimum": round(moved / ours, 1),
+        }
+        for method, launches, moved in counted
+    ]
+
+
+def roofline(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Instructions a byte of DRAM: left of a card's edge, memory takes longer than instructions."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 5.2), layout="constrained")
+    axes = figure.add_subplot()
+    intensity = np.geomspace(0.02, 2, 200)
+    for card, colour in zip(CARDS, ("tab:gray", "tab:blue", "tab:green", "tab:red"), strict=True):
+        peak = SCHEDULERS * card.multiprocessors * card.clock
+        axes.plot(intensity, np.minimum(peak, intensity * card.bandwidth) / 1e9, color=colour)
+        axes.annotate(card.name, (2, peak / 1e9), color=colour, va="center", xytext=(4, 0),
+                      textcoords="offset points")  # fmt: skip
+        for number, (work, row) in enumerate(zip(WORKS, rows, strict=True)):
+            x = row[f"instructions {card.architecture}"] / WARP / work.pixel_bytes
+            y = min(peak, x * card.bandwidth) / 1e9
+            label = work.name if card is CARDS[0] else None
+            axes.plot(x, y, "os^Dvp"[number], color=colour, label=label)
+    axes.set(
+        xscale="log", yscale="log", xlim=(0.02, 2.6),
+        xlabel="instructions of a warp for each byte of DRAM",
+        ylabel="instructions of warps, 10$^9$ a second",
+        title="Roofline, counted and from data sheets, not timed",
+    )  # fmt: skip
+    axes.legend(fontsize=8, loc="lower right")
+    axes.grid(alpha=0.3, which="both")
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, metavar="PATH", help="record it, and a picture")
+    flags = parser.parse_args()
+    print("Counted, not timed.")
+    rows = [row(work) for work in WORKS]
+    peers = peer_rows()
+    for found in (*rows, *peers):
+        print(", ".join(f"{name} {value}" for name, value in found.items()))
+    if flags.json:
+        cores = len(os.sched_getaffinity(0))
+        record(flags.json, cores=cores, packages=PACKAGES, rows=[*rows, *peers])
+        roofline(flags.json.with_suffix(".png"), rows)
+
+
+if __name__ == "__main__":
+    main()
