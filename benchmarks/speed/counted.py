@@ -228,15 +228,17 @@ def roofline(path: Path, rows: list[dict[str, Any]]) -> None:
     for card, colour in zip(CARDS, ("tab:gray", "tab:blue", "tab:green", "tab:red"), strict=True):
         peak = SCHEDULERS * card.multiprocessors * card.clock
         axes.plot(intensity, np.minimum(peak, intensity * card.bandwidth) / 1e9, color=colour)
-        axes.annotate(card.name, (2, peak / 1e9), color=colour, va="center", xytext=(4, 0),
-                      textcoords="offset points")  # fmt: skip
+        left = (intensity[0], intensity[0] * card.bandwidth / 1e9)
+        axes.annotate(
+            card.name, left, color=colour, xytext=(3, 9), textcoords="offset points", rotation=32
+        )
         for number, (work, row) in enumerate(zip(WORKS, rows, strict=True)):
             x = row[f"instructions {card.architecture}"] / WARP / work.pixel_bytes
             y = min(peak, x * card.bandwidth) / 1e9
             label = work.name if card is CARDS[0] else None
             axes.plot(x, y, "os^Dvp"[number], color=colour, label=label)
     axes.set(
-        xscale="log", yscale="log", xlim=(0.02, 2.6),
+        xscale="log", yscale="log", xlim=(0.02, 2),
         xlabel="instructions of a warp for each byte of DRAM",
         ylabel="instructions of warps, 10$^9$ a second",
         title="Roofline, counted and from data sheets, not timed",

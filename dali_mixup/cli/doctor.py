@@ -28,6 +28,7 @@ NVRTC = (
     "it with its folder on LD_LIBRARY_PATH alone"
 )
 CONTAINER_VERSION = "NVIDIA_PYTORCH_VERSION"
+SIZES = (9, 65, 2042)  # plans in 4,096 bytes of a launch's parameters, in more, and by pointer
 NEEDS_CAPABILITY = (7, 0)  # plans travel in a launch's 32,764 bytes of parameters
 
 
@@ -203,11 +204,11 @@ def _attempt(what: str, failed: str, test: Callable[[], str]) -> Finding:
         return Finding(what, failed, detail, _advice(error, how_to_install()))
 
 
-def _example() -> tuple[Mixup, np.ndarray, np.ndarray]:
+def _example(size: int = 9) -> tuple[Mixup, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     output = OutputFormat(dtype="float16", layout="CHW", mean=127.5, std=64.0)
     mixup = Mixup(num_classes=7, alpha=1.0, cutmix_alpha=1.0, mode="elem", output=output)
-    return mixup, rng.integers(0, 256, (9, 33, 40, 3), np.uint8), rng.integers(0, 7, 9)
+    return mixup, rng.integers(0, 256, (size, 33, 40, 3), np.uint8), rng.integers(0, 7, size)
 
 
 def _reference_equals_the_formula() -> str:
@@ -240,11 +241,12 @@ def _kernel_compiles() -> str:
 
 def _kernel_equals_the_reference() -> str:
     torch = import_module("torch")
-    mixup, images, labels = _example()
-    plan = mixup.plan(len(images), images.shape[1:3])
-    want = mixup(images, labels, plan=plan)
-    on_gpu = (torch.from_numpy(array).cuda() for array in (images, labels))
-    for got, expected in zip(mixup(*on_gpu, plan=plan), want, strict=True):
-        if got.cpu().numpy().tobytes() != expected.tobytes():
-            raise ArithmeticError("the kernel differs from the numpy reference")
-    return f"equals the reference in every bit on {len(images)} images"
+    for size in SIZES:
+        mixup, images, labels = _example(size)
+        plan = mixup.plan(size, images.shape[1:3])
+        want = mixup(images, labels, plan=plan)
+        on_gpu = (torch.from_numpy(array).cuda() for array in (images, labels))
+        for got, expected in zip(mixup(*on_gpu, plan=plan), want, strict=True):
+            if got.cpu().numpy().tobytes() != expected.tobytes():
+                raise ArithmeticError("the kernel differs from the numpy reference")
+    return f"equals the reference in every bit, in batches of {' and '.join(map(str, SIZES))}"

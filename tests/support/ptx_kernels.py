@@ -24,9 +24,16 @@ _addressed: WeakValueDictionary[int, torch.Tensor] = WeakValueDictionary()
 def run(launch: Launch, parameters: tuple[Any, ...], device: torch.device) -> None:
     """``device.run`` on CPU tensors, whose memory the kernel reads and writes."""
     kernel = kernels_for("compute_90")[launch.kernel]
-    batch, plan = (bytes(memoryview(buffer).cast("B")) for buffer in parameters)
+    given = tuple(bytes(memoryview(buffer).cast("B")) for buffer in parameters)
+    by_pointer = "PlanByPointer" in launch.kernel
+    execute_in_place(kernel, ptx.Launch(launch.grid, BLOCK, given), by_pointer)
+
+
+def execute_in_place(kernel: ptx.Kernel, launch: ptx.Launch, by_pointer: bool) -> None:
+    """Execute a launch on the tensors whose addresses are in its parameters."""
+    batch, plan = launch.parameters
     roles = dict(zip(ADDRESSES, np.frombuffer(batch, "<u8", len(ADDRESSES)).tolist(), strict=True))
-    if "PlanByPointer" in launch.kernel:
+    if by_pointer:
         roles["plan"] = int(np.frombuffer(plan, "<u8")[0])
     memory = ptx.Memory()
     written = []
@@ -37,7 +44,7 @@ def run(launch: Launch, parameters: tuple[Any, ...], device: torch.device) -> No
                 name, address, real, writable=name in WRITTEN, shared=name == "report"
             )
             written += [(allocation, real)] if name in WRITTEN else []
-    ptx.execute(kernel, ptx.Launch(launch.grid, BLOCK, (batch, plan)), memory)
+    ptx.execute(kernel, launch, memory)
     for allocation, real in written:
         assert allocation.shared or not allocation.unwritten, (
             f"not all of {allocation.name} is written"
@@ -53,9 +60,8 @@ def memory_at(address: int) -> NDArray[np.uint8]:
     return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
 
 
-def take_the_gpus_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the CUDA backend run on CPU tensors, and note which tensors it passes to a kernel."""
-    gpus_place.take_the_gpus_place(monkeypatch, run)
+def note_addresses() -> None:
+    """From now on, remember each tensor that is asked for its address."""
     data_ptr = torch.Tensor.data_ptr
 
     def noted(tensor: torch.Tensor) -> int:
@@ -63,4 +69,11 @@ def take_the_gpus_place(monkeypatch: pytest.MonkeyPatch) -> None:
         _addressed[address] = tensor
         return address
 
-    monkeypatch.setattr(torch.Tensor, "data_ptr", noted)
+    torch.Tensor.data_ptr = noted  # type: ignore[method-assign]
+
+
+def take_the_gpus_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the CUDA backend run on CPU tensors, and note which tensors it passes to a kernel."""
+    gpus_place.take_the_gpus_place(monkeypatch, run)
+    monkeypatch.setattr(torch.Tensor, "data_ptr", torch.Tensor.data_ptr)  # back again afterwards
+    note_addresses()

@@ -7,6 +7,7 @@ checked there: a class id out of range makes its row NaN, and the error is raise
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -53,11 +54,16 @@ class DevicePlan:
     plan : MixPlan
     device : torch.device or str
         The GPU of the images.
+
+    Raises
+    ------
+    RuntimeError
+        A CUDA graph is captured. Make the plan before the capture.
     """
 
     def __init__(self, plan: MixPlan, device: torch.device | str) -> None:
         self.plan = plan
-        host = _pinned(plan)
+        host = _pinned(plan, torch.device(device))
         self.samples = torch.empty_like(host, device=device)
         self.samples.copy_(host, non_blocking=True)
 
@@ -79,11 +85,13 @@ class DevicePlan:
         ------
         ValueError
             `plan` has another length.
+        RuntimeError
+            A CUDA graph is captured. Update the plan before each replay of the graph.
         """
         if len(plan) != len(self.plan):
             raise ValueError(f"plan: expected {len(self.plan)} samples, got {len(plan)}")
         self.plan = plan
-        self.samples.copy_(_pinned(plan), non_blocking=True)
+        self.samples.copy_(_pinned(plan, self.samples.device), non_blocking=True)
 
 
 def blend(
@@ -301,12 +309,14 @@ class _Report:
 
 
 _reports: dict[int, _Report] = {}
+_reports_lock = Lock()
 
 
 def _report(device_index: int) -> _Report:
-    if device_index not in _reports:
-        _reports[device_index] = _Report()
-    return _reports[device_index]
+    with _reports_lock:  # a second one of a device would be freed while the kernel writes to it
+        if device_index not in _reports:
+            _reports[device_index] = _Report()
+        return _reports[device_index]
 
 
 def _launch_images(
@@ -353,7 +363,13 @@ def _by_pointer(plan: MixPlan | DevicePlan) -> bool:
     return isinstance(plan, DevicePlan) or len(plan) > gpu.plan_capacity()
 
 
-def _pinned(plan: MixPlan) -> torch.Tensor:
+def _pinned(plan: MixPlan, device: torch.device) -> torch.Tensor:
+    if gpu.is_capturing(device):
+        raise RuntimeError(
+            "plan: expected a DevicePlan to be made and updated outside of the capture of a CUDA "
+            "graph, which would copy from memory that is freed before the graph runs; make it "
+            "before the capture, and call update() before each replay"
+        )
     return gpu.pinned(torch.from_numpy(plan_parameters(plan).view(np.uint8)))
 
 
@@ -418,6 +434,12 @@ def _labels_for(
     if labels.device != images.device:
         if labels.device.type != "cpu":
             raise TypeError(f"labels: expected on {images.device} or the CPU, got {labels.device}")
+        if gpu.is_capturing(images.device):
+            raise RuntimeError(
+                f"labels: expected on {images.device} while a CUDA graph is captured, got them on "
+                "the CPU; the graph would copy from memory that is freed before it runs. Move them "
+                "before the capture"
+            )
         if ids:
             class_ids(labels.numpy(), num_classes)
         labels = gpu.pinned(labels).to(images.device, non_blocking=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from ctypes import addressof, c_char
 from functools import cache
+from threading import Lock
 from typing import Any, NamedTuple
 
 import torch
-from cupy.cuda import runtime
+from cupy.cuda import driver, runtime
 from cupy.cuda.function import CPointer, Function, Module
 
 from dali_mixup.backends.cuda.compiler import compile_kernels, target_for
@@ -15,6 +16,9 @@ from dali_mixup.backends.cuda.launch import BLOCK, OLD_PLAN_CAPACITY, PLAN_CAPAC
 
 DEVICE_TYPE = "cuda"
 CUDA_12_1 = 12010  # of driver 530
+
+_functions: dict[tuple[str, int], Function] = {}
+_loading = Lock()
 
 
 class _Stream(NamedTuple):
@@ -25,24 +29,52 @@ def run(launch: Launch, parameters: tuple[Any, ...], device: torch.device) -> No
     """Launch a kernel on torch's current stream of a device.
 
     `parameters` are buffers, one per parameter of the kernel; the launch copies their bytes.
+
+    Raises
+    ------
+    RuntimeError
+        The driver refuses the launch, or reports the error of an earlier kernel.
     """
     with torch.cuda.device(device):
-        _function(launch.kernel, torch.cuda.current_device())(
-            launch.grid,
-            (BLOCK,),
-            tuple(CPointer(addressof(c_char.from_buffer(buffer))) for buffer in parameters),
-            0,
-            _Stream(torch.cuda.current_stream(device).cuda_stream),
-        )
+        function = _function(launch.kernel, torch.cuda.current_device())
+        try:
+            function(
+                launch.grid,
+                (BLOCK,),
+                tuple(CPointer(addressof(c_char.from_buffer(buffer))) for buffer in parameters),
+                0,
+                _Stream(torch.cuda.current_stream(device).cuda_stream),
+            )
+        except driver.CUDADriverError as error:
+            raise RuntimeError(
+                f"{launch.kernel}, grid {launch.grid}, {BLOCK} threads a block: the launch failed "
+                f"with {error}; it may be the error of an earlier kernel, which "
+                "CUDA_LAUNCH_BLOCKING=1 shows where it happens"
+            ) from error
 
 
-@cache
 def _function(kernel: str, device_index: int) -> Function:
+    """The kernel, compiled for a device and loaded there when it is first used."""
+    with _loading:
+        if (kernel, device_index) not in _functions:
+            _functions[kernel, device_index] = _loaded(kernel, device_index)
+        return _functions[kernel, device_index]
+
+
+def _loaded(kernel: str, device_index: int) -> Function:
     target = target_for(torch.cuda.get_device_capability(device_index))
     compiled = compile_kernels((kernel,), target)
     module = Module()
-    module.load(compiled.code)
-    return module.get_function(compiled.names[0])
+    try:
+        module.load(compiled.code)
+        return module.get_function(compiled.names[0])
+    except driver.CUDADriverError as error:
+        version = runtime.driverGetVersion()
+        raise RuntimeError(
+            f"{kernel}, compiled for {target}: the driver, of CUDA {version // 1000}."
+            f"{version % 1000 // 10}, does not load it: {error}; update the driver, or install an "
+            "extra with an older CUDA"
+        ) from error
 
 
 @cache
