@@ -2,6 +2,7 @@ PYTHON ?= python3
 FULL = .venv/bin
 CORE = .venv-core/bin
 FLOORS = .venv-floors/bin
+CUDA13 = .venv-cuda13/bin
 
 .PHONY: demo bench test test-wheel test-floors test-sdist nightly lint docs dist
 
@@ -59,9 +60,12 @@ test-sdist: dist .venv-core/ready
 docs: .venv/ready
 	$(FULL)/sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build/html
 
-# What takes minutes: every specialisation for every architecture, long fuzzing.
-nightly: .venv/ready
+# What takes minutes: every specialisation for every architecture, long fuzzing, and what NVRTC 13 makes
+# of the kernel.
+nightly: .venv/ready .venv-cuda13/ready
 	DALI_MIXUP_TEST_BACKENDS=numpy,host,ptx,torch,dali,dynamic $(FULL)/pytest -m nightly
+	DALI_MIXUP_TEST_BACKENDS=numpy,ptx $(CUDA13)/pytest -m '' tests/backends/test_kernel_as_ptx.py \
+		tests/backends/test_planted_bugs.py tests/backends/test_compiler.py
 
 lint: .venv/ready
 	$(FULL)/ruff check
@@ -88,6 +92,12 @@ lint: .venv/ready
 	$(FLOORS)/pip install --quiet --disable-pip-version-check -c .ci/floor-constraints.txt \
 		--editable '.[cpu,cli,test]' nvidia-dali-cuda120==1.53.0 cupy-cuda12x \
 		nvidia-cuda-nvrtc-cu12 nvidia-cuda-nvdisasm lightning torchdata
+	touch $@
+
+.venv-cuda13/ready: pyproject.toml .ci/cpu-constraints.txt
+	$(PYTHON) -m venv .venv-cuda13
+	$(CUDA13)/pip install --quiet --disable-pip-version-check -c .ci/cpu-constraints.txt \
+		--editable '.[test]' torch cupy-cuda13x nvidia-cuda-nvrtc nvidia-cuda-nvdisasm
 	touch $@
 
 # What the reference needs and no more: its tests run in anybody's CI.

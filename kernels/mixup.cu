@@ -188,8 +188,8 @@ __device__ __forceinline__ Two weighted(const Word* words, int e, int f, const W
     return multiply(weight.value, {unpack<DTYPE>(words, e), unpack<DTYPE>(words, f)});
 }
 
-// The sum of two such products. ptxas 12.9 makes one fused FFMA2 of mul.rn.f32x2 and add.rn.f32x2, with
-// --fmad=false too. It makes none of mul.rn.f32x2 and add.rn.f32.
+// The sum of two such products. ptxas 12.9 fuses mul.rn.f32x2 and add.rn.f32x2 (13.5 does not), with
+// --fmad=false too. It does not fuse mul.rn.f32x2 and add.rn.f32.
 template <int DTYPE>
 __device__ __forceinline__ Two sum_of_weighted(Two x, Two y) {
   if constexpr (DTYPE == UINT8)

@@ -114,6 +114,8 @@ def test_the_machine_code_reads_and_writes_widely_and_fuses_nothing_else(aligned
 @needs_disassembler
 @pytest.mark.parametrize("architecture", ["sm_100", "sm_120"])
 def test_sums_of_pairs_that_ptxas_fuses_are_noticed_in_the_machine_code(architecture):
+    if nvrtc.nvrtc.getVersion() > (12, 9):
+        pytest.skip("ptxas of CUDA 13 does not fuse them")
     paired = "if constexpr (DTYPE == UINT8)\n    return add"
     source = read_kernel("mixup.cu").replace(paired, paired.replace("DTYPE == UINT8", "true"))
 

@@ -200,6 +200,28 @@ def test_threads_that_part_meet_again():
     assert got.tolist() == [5 + t if t % 2 == 0 else 107 + t for t in range(32)]
 
 
+def test_a_half_that_nobody_reads_is_dropped():
+    body = """
+      mov.b64 %d6, {%r1, 9}; mov.b64 {_, %r2}, %d6; mov.b64 {%r3, _}, %d6;
+      shl.b32 %r2, %r2, 8; add.u32 %r2, %r2, %r3; st.global.u32 [%d5], %r2; ret; }
+    """
+
+    assert execute(body).bytes.view(np.uint32).tolist() == [9 * 256 + t for t in range(32)]
+
+
+def test_a_byte_is_extended_with_or_without_its_sign():
+    body = """
+      cvt.u16.u32 %h1, %r1; add.u16 %h1, %h1, 0x17f0;
+      cvt.u32.u8 %r2, %h1; cvt.s32.s8 %r3, %h1; shl.b32 %r3, %r3, 8; add.u32 %r2, %r2, %r3;
+      st.global.u32 [%d5], %r2; ret; }
+    """
+    value = (np.arange(32) + 0xF0).astype(np.uint8)
+
+    got = execute(body).bytes.view(np.uint32)
+
+    assert got.tolist() == (value + value.view(np.int8).astype(np.int32) * 256).view("u4").tolist()
+
+
 def test_a_loop_runs_as_often_as_each_thread_wants():
     body = """
       mov.u32 %r2, 0;

@@ -159,6 +159,14 @@ def test_a_kernel_is_loaded_once_for_each_device(driver):
     assert sorted(backend._reports) == [0, 1]
 
 
+def test_a_launch_goes_to_the_device_of_the_images_which_is_not_the_current_one(driver):
+    driver.tensors_on = 1
+
+    mixed(*batch(4), mixed_plan(4, 16, 16))
+
+    assert (driver.launched[0].device, driver.device) == (1, 0)
+
+
 @pytest.mark.parametrize(
     ("capability", "architecture"),
     [((7, 5), 75), ((8, 9), 89), ((9, 0), 90), ((10, 0), 100), ((10, 3), 103), ((12, 1), 121)],

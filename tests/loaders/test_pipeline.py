@@ -541,18 +541,38 @@ def test_a_gpu_that_is_not_there_is_named(pipelines, kind, monkeypatch):
         pipelines(kind, device="gpu")
 
 
-@pytest.mark.parametrize("name", sorted(RECIPES))
-def test_the_graph_of_each_recipe_can_be_made_for_a_gpu(pipelines, monkeypatch, name):
-    """DALI checks the operators' arguments and devices when the graph is made, without a GPU."""
-    monkeypatch.setattr(import_module("nvidia.dali.backend"), "GetCUDADeviceCount", lambda: 1)
-    module = import_module("dali_mixup.loaders.augmentation")
-    erase, erased = module.fn.erase, []
-    monkeypatch.setattr(
-        module.fn, "erase", lambda images, **how: erased.append(images) or erase(images, **how)
-    )
+GRAPHS = [
+    *(("image_pipeline", RECIPES[name].pipeline) for name in sorted(RECIPES)),
+    ("image_pipeline", {"augment": "timm-randaugment", "output_layout": "CHW"}),
+    ("image_pipeline", {"augment": "trivialaugment", "color_jitter": 0.3}),
+    ("validation_pipeline", {}),
+    ("validation_pipeline", {"resize": 40, "output_layout": "CHW"}),
+]
 
-    pipe = pipelines(device="gpu", **RECIPES[name].pipeline)
+
+@pytest.mark.parametrize(("kind", "options"), GRAPHS)
+def test_the_graph_for_a_gpu_fits_dalis_own_schemas(pipelines, monkeypatch, kind, options):
+    """DALI makes the operators of a graph without a GPU; nothing runs."""
+    backend = import_module("nvidia.dali.backend")
+    monkeypatch.setattr(backend, "GetCUDADeviceCount", lambda: 1)
+    registered = {
+        "cpu": backend.RegisteredCPUOps(),
+        "gpu": backend.RegisteredGPUOps(),
+        "mixed": backend.RegisteredMixedOps(),
+    }
+
+    pipe = pipelines(kind, device="gpu", **options)
+    pipe._build_graph()
 
     assert pipe.device_id == 0
-    assert {images.device for images in erased} <= {"gpu"}
-    assert bool(erased) == ("random_erasing" in RECIPES[name].pipeline)
+    for each in pipe._ops:
+        each.check_args()
+        schema, device = each._op.schema, each._op.device
+        assert schema.Name() in registered[device]
+        for number in range(each.spec.NumRegularInput()):
+            given = each.spec.InputDevice(number)
+            wanted = schema.GetInputDevice(number, given, device)
+            assert given == ("cpu" if wanted == "mixed" else wanted)
+    assert [node.device for node in pipe._graph_out] == ["gpu", "cpu"]
+    names = {each._op.schema.Name() for each in pipe._ops if each._op.device != "cpu"}
+    assert ("Erase" in names) == ("random_erasing" in options)

@@ -44,6 +44,7 @@ class Driver:
     version: int = 12090
     capabilities: tuple[tuple[int, int], ...] = ((9, 0), (9, 0))
     device: int = 0
+    tensors_on: int | None = None  # where CPU tensors lie; None: on the current device
     stream: int = 0x7777
     capturing: bool = False
     fail_launch: int = SUCCESS
@@ -194,11 +195,12 @@ def _set_up_cupy() -> None:
 
 
 class _Device:
-    """``torch.cuda.device``; CPU tensors lie on the current one."""
+    """``torch.cuda.device``."""
 
     def __init__(self, device: Any) -> None:
         index = device if isinstance(device, int) else torch.device(device).index
-        self._index = DRIVER.device if index is None else index
+        known = (index, DRIVER.tensors_on, DRIVER.device)
+        self._index = next(number for number in known if number is not None)
 
     def __enter__(self) -> None:
         self._before, DRIVER.device = DRIVER.device, self._index

@@ -20,10 +20,12 @@ Compute = Callable[..., Any]
 DTYPE = {"pred": np.dtype(np.bool_), "f32": np.dtype(np.float32)} | {
     f"{sign}{bits}": np.dtype(f"{kind}{bits // 8}")
     for sign, kind in (("u", "u"), ("s", "i"), ("b", "u"))
-    for bits in (16, 32, 64)
+    for bits in (8, 16, 32, 64)
 }
 BITS = {name: 1 if name == "pred" else dtype.itemsize * 8 for name, dtype in DTYPE.items()}
-UNSIGNED = {1: np.dtype(np.bool_)} | {bits: np.dtype(f"u{bits // 8}") for bits in (16, 32, 64)}
+UNSIGNED = {1: np.dtype(np.bool_)} | {
+    bits: np.dtype(f"u{bits // 8}") for bits in (8, 16, 32, 64)
+}
 
 CANONICAL_NAN = np.uint32(0x7FFFFFFF).view(np.float32)
 HALF_NAN = 0x7FFF
@@ -200,8 +202,8 @@ def _integers() -> dict[str, Operation]:
         table[f"selp.{t}"] = Operation(t, (t, t, "pred"), select)
         for name, compare in COMPARE.items():
             table[f"setp.{name}.{t}"] = Operation("pred", (t, t), compare)
-        for to in ("s16", "u16", "s32", "u32", "s64", "u64"):
-            table[f"cvt.{to}.{t}"] = Operation(to, (t,), lambda a, to=to: a.astype(DTYPE[to]))
+        for source in ("s8", "u8", "s16", "u16", "s32", "u32", "s64", "u64"):
+            table[f"cvt.{t}.{source}"] = Operation(t, (source,), lambda a, t=t: a.astype(DTYPE[t]))
     for t in ("s16", "u16", "s32", "u32"):
         table[f"mul.wide.{t}"] = Operation(f"{t[0]}{int(t[1:]) * 2}", (t, t), wide_product)
     for t in ("s32", "u32"):

@@ -26,6 +26,7 @@ from support.ptx.errors import (
 )
 from support.ptx.memory import Memory
 from support.ptx.parser import (
+    SINK,
     Address,
     Immediate,
     Instruction,
@@ -322,12 +323,14 @@ def _move_halves(instruction: Instruction) -> Step:
     shift = whole.type(bits)
     if isinstance(target, Vector):
         read = _reader(source, f"b{2 * bits}", {})
-        low, high = (_target(item, bits) for item in target.items)
+        low, high = (None if item == SINK else _target(item, bits) for item in target.items)
 
         def split(machine: _Machine) -> None:
             value = read(machine)
-            machine.set(low, value.astype(half))
-            machine.set(high, (value >> shift).astype(half))
+            if low:
+                machine.set(low, value.astype(half))
+            if high:
+                machine.set(high, (value >> shift).astype(half))
 
         return split
     if not isinstance(source, Vector):

@@ -47,6 +47,9 @@ class Symbol:
     name: str
 
 
+SINK = Symbol("_")  # takes what nobody reads
+
+
 @dataclass(frozen=True)
 class Address:
     base: Register | Symbol
@@ -55,7 +58,7 @@ class Address:
 
 @dataclass(frozen=True)
 class Vector:
-    items: tuple[Register | Immediate, ...]
+    items: tuple[Register | Immediate | Symbol, ...]
 
 
 Operand = Register | Immediate | Symbol | Address | Vector
@@ -181,7 +184,7 @@ class _Body:
     def _operand(self, text: str, line: int) -> Operand:
         if text.startswith("{"):
             items = tuple(self._operand(part, line) for part in split_operands(text[1:-1]))
-            if not all(isinstance(item, (Register, Immediate)) for item in items):
+            if not all(isinstance(item, (Register, Immediate)) or item == SINK for item in items):
                 raise ParseError(f"line {line}: operand not understood: {text}")
             return Vector(items)  # type: ignore[arg-type]
         if text.startswith("["):
