@@ -200,6 +200,12 @@ def mix(
     """:func:`dali_mixup.backends.reference.mix` for CUDA tensors, in one launch.
 
     Labels on the CPU are checked there and then go to the images' device.
+
+    Raises
+    ------
+    RuntimeError
+        While a CUDA graph is captured: `plan` is a :class:`dali_mixup.MixPlan`, or `labels` are on
+        the CPU. The graph would keep the plan, or copy from memory that is freed before it runs.
     """
     _require_cuda(images, "images")
     images, form = _prepare(images, plan, output, layout)
