@@ -12,7 +12,10 @@ import numpy as np
 from dali_mixup.checks import require_choice
 
 DTYPES = ("float32", "float16", "bfloat16", "uint8")
-LAYOUTS = ("CHW", "HWC")
+STILLS, CLIPS = ("CHW", "HWC"), ("FHWC", "FCHW", "CFHW")
+LAYOUTS = (*STILLS, *CLIPS)
+"""The axes of a sample, as DALI names them; F counts frames of a clip or slices of a volume."""
+
 CHANNELS = (1, 3, 4)
 OTHER_UNITS = 100
 """A standard deviation below 1 and one so many times as large are not in the units of bytes."""
@@ -28,6 +31,7 @@ class Conversion(NamedTuple):
     """
 
     batch: int
+    frames: int
     height: int
     width: int
     channels: int
@@ -41,21 +45,27 @@ class Conversion(NamedTuple):
 
     @property
     def memory_layout(self) -> str:
-        """The order of the output's bytes: "CHW" or "HWC"."""
+        """The order of the output's bytes; of stills "CHW" or "HWC"."""
         return "HWC" if self.channels_last else self.out_layout
 
     @property
-    def memory_shape(self) -> tuple[int, int, int, int]:
+    def memory_shape(self) -> tuple[int, ...]:
         return self._shape(self.memory_layout)
 
     @property
-    def out_shape(self) -> tuple[int, int, int, int]:
+    def out_shape(self) -> tuple[int, ...]:
         return self._shape(self.out_layout)
 
-    def _shape(self, layout: str) -> tuple[int, int, int, int]:
-        if layout == "HWC":
-            return self.batch, self.height, self.width, self.channels
-        return self.batch, self.channels, self.height, self.width
+    @property
+    def of_a_frame(self) -> Conversion:
+        """The same for stills: one frame of each clip."""
+        layouts = (layout.replace("F", "") for layout in (self.in_layout, self.out_layout))
+        in_layout, out_layout = layouts
+        return self._replace(frames=1, in_layout=in_layout, out_layout=out_layout)
+
+    def _shape(self, layout: str) -> tuple[int, ...]:
+        sides = {"F": self.frames, "C": self.channels, "H": self.height, "W": self.width}
+        return self.batch, *(sides[axis] for axis in layout)
 
 
 @dataclass(frozen=True)
@@ -66,13 +76,14 @@ class OutputFormat:
     ----------
     dtype : {"float32", "float16", "bfloat16", "uint8"}, optional
         None keeps the dtype of the input. "uint8" requires uint8 input and neither mean nor std.
-    layout : {"CHW", "HWC"}, optional
-        None keeps the layout of the input.
+    layout : {"CHW", "HWC", "FHWC", "FCHW", "CFHW"}, optional
+        None keeps the layout of the input. Layouts with F, the frames, are those of clips and
+        volumes.
     mean, std : float or sequence of one float per channel, optional
         ``(mixed - mean) * (1 / std)`` in the units of the incoming pixels: 0 to 255 for uint8, so
         ImageNet's 0.485 is written ``0.485 * 255``. A missing mean is 0, a missing std is 1.
     channels_last : bool
-        torch's memory format: shape (B, C, H, W), with the memory in the order of HWC.
+        torch's memory format: shape (B, C, H, W), with the memory in the order of HWC. For stills.
 
     Raises
     ------
@@ -91,10 +102,10 @@ class OutputFormat:
         require_choice("layout", self.layout, LAYOUTS)
         if not isinstance(self.channels_last, bool):
             raise TypeError(f"channels_last: expected True or False, got {self.channels_last!r}")
-        if self.channels_last and self.layout == "HWC":
+        if self.channels_last and self.layout not in (None, "CHW"):
             raise ValueError(
-                "channels_last: expected layout 'CHW' or None, got 'HWC'; channels_last has the "
-                "shape (B, C, H, W) with the bytes of HWC"
+                f"channels_last: expected layout 'CHW' or None, got {self.layout!r}; channels_last "
+                "has the shape (B, C, H, W) with the bytes of HWC"
             )
         for name in ("mean", "std"):
             object.__setattr__(self, name, _per_channel(name, getattr(self, name)))
@@ -124,10 +135,12 @@ class OutputFormat:
         """
         if dtype not in DTYPES:
             raise TypeError(f"images: expected uint8, float16, bfloat16 or float32, got {dtype}")
-        require_batch(shape)
         require_choice("layout", layout, LAYOUTS, optional=False)
-        batch, *sides = shape
-        channels, height, width = sides if layout == "CHW" else (sides[2], sides[0], sides[1])
+        require_batch(shape, layout)
+        batch, sides = shape[0], {"F": 1} | dict(zip(layout, shape[1:], strict=True))
+        frames, channels, height, width = (sides[axis] for axis in "FCHW")
+        if not frames:
+            raise ValueError(f"images: expected frames in shape {shape} read as {layout}, got none")
         if channels not in CHANNELS:
             raise ValueError(
                 f"images: expected 1, 3 or 4 channels, got {channels} "
@@ -151,36 +164,48 @@ class OutputFormat:
                 )
             inverse_std = tuple(float(np.float32(1) / np.float32(s)) for s in std)
         out_layout = self.layout or ("CHW" if self.channels_last else layout)
+        clips = "F" in layout
+        if clips != ("F" in out_layout):
+            expected = ", ".join(CLIPS if clips else STILLS)
+            given = f"channels_last={self.channels_last}, layout={self.layout!r}"
+            raise ValueError(
+                f"output: expected a layout of {expected} for images in {layout}, got {given}"
+            )
         return Conversion(
-            batch, height, width, channels, dtype, layout,
+            batch, frames, height, width, channels, dtype, layout,
             out_dtype, out_layout, self.channels_last, mean, inverse_std,
         )  # fmt: skip
 
 
-def require_batch(shape: tuple[int, ...]) -> None:
-    """Raise ValueError unless this is the shape of a batch of images."""
-    if len(shape) != 4:
+def require_batch(shape: tuple[int, ...], layout: str | None = None) -> None:
+    """Raise ValueError unless this is the shape of a batch of images, or of clips."""
+    expected = [
+        f"(B, {', '.join(each)})" for each in LAYOUTS if layout in (None, each)
+    ]  # such as (B, C, H, W)
+    if all(len(shape) != 1 + len(each) for each in LAYOUTS if layout in (None, each)):
         raise ValueError(
-            f"images: expected shape (B, C, H, W) or (B, H, W, C), got {tuple(shape)}; "
+            f"images: expected shape {' or '.join(expected)}, got {tuple(shape)}; "
             "a batch is one dense array of images of equal size"
         )
 
 
 def guess_layout(shape: tuple[int, ...]) -> str:
-    """ "CHW" or "HWC" from a batch's shape; ValueError where it could be both or neither."""
+    """The layout of a batch of this shape; ValueError where several or none are possible."""
     require_batch(shape)
-    first, last = shape[1] in CHANNELS, shape[3] in CHANNELS
-    if first == last:
-        if not first:
-            raise ValueError(
-                f"images: expected 1, 3 or 4 channels, got shape {tuple(shape)}, where neither end "
-                "can be the channels"
-            )
+    candidates = [each for each in LAYOUTS if len(each) == len(shape) - 1]
+    possible = [each for each in candidates if shape[1 + each.index("C")] in CHANNELS]
+    if not possible:
         raise ValueError(
-            f"layout: expected one to follow from shape {tuple(shape)}, but both ends could be the "
-            "channels (1, 3 or 4); give layout='CHW' or layout='HWC'"
+            f"images: expected 1, 3 or 4 channels, got shape {tuple(shape)}, where no axis of "
+            f"{', '.join(candidates)} can be the channels"
         )
-    return "CHW" if first else "HWC"
+    if len(possible) > 1:
+        advice = " or ".join(f"layout={each!r}" for each in possible)
+        raise ValueError(
+            f"layout: expected one to follow from shape {tuple(shape)}, where several axes could "
+            f"be the channels (1, 3 or 4); give {advice}"
+        )
+    return possible[0]
 
 
 def _per_channel(name: str, value: Any) -> float | tuple[float, ...] | None:

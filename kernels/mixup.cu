@@ -13,6 +13,7 @@ typedef unsigned long long Word64;
 
 enum Dtype { UINT8, FLOAT16, BFLOAT16, FLOAT32 };
 enum Layout { CHW, HWC };
+enum Frames { STILLS, CLIPS };
 enum Labels { NO_LABELS, INT32_IDS, INT64_IDS, DENSE_ROWS };
 
 constexpr int BLOCK = 192;  // threads; a multiple of 3 and 4, see PERIOD
@@ -46,6 +47,8 @@ struct Batch {
   Int64* ids;
   uint4* report;
   Word plane, width;  // pixels of an image, and of its rows
+  Word clip;          // elements of a sample of CLIPS; and those to its next frame and next plane:
+  Word in_frame, in_plane, out_frame, out_plane;
   int num_classes, label_form;
   float keep, off;
   float mean[4], inverse_std[4];
@@ -276,7 +279,7 @@ struct Chunk {
   static constexpr int NEXT = PIXELS > 1;
   static constexpr int ACCESS = PIXELS == 1 ? size_of(DTYPE) : access_of(BYTES);
 
-  // The element at which the first run begins; the next runs are planes further.
+  // The element at which the first run begins.
   __device__ static __forceinline__ Word offset(Word start) {
     return LAYOUT == HWC ? start * CHANNELS : start;
   }
@@ -289,9 +292,9 @@ struct Chunk {
 
   Word words[RUNS][WORDS];
 
-  // `image` counts elements.
-  __device__ __forceinline__ void load_from(const Byte* images, Word64 image, Word start, Word plane) {
-    const Byte* from = images + (image + offset(start)) * size_of(DTYPE);
+  // `sample` and `start` count elements; so does `plane`, from one run to the next.
+  __device__ __forceinline__ void load_from(const Byte* images, Word64 sample, Word start, Word plane) {
+    const Byte* from = images + (sample + start) * size_of(DTYPE);
 #pragma unroll
     for (int run = 0; run < RUNS; ++run, from += Word64(plane) * size_of(DTYPE))
       load<BYTES, ACCESS>(from, words[run]);
@@ -424,9 +427,11 @@ __device__ constexpr int blocks_of() {
 // channel is their index modulo PERIOD (elsewhere 1). BLOCK is a multiple of PERIOD, so that all
 // chunks of a thread begin with the same channel.
 //
-// height * width * channels < 2^31; `out` overlaps nothing; only `images` and `labels` are read.
+// The frames of CLIPS are mixed alike, one for each z of the grid.
+//
+// A sample has less than 2^31 elements; `out` overlaps nothing; only `images` and `labels` are read.
 template <int IN, int IN_LAYOUT, int OUT, int OUT_LAYOUT, int CHANNELS, int PERIOD, int PIXELS,
-          int UNROLL, class Plan>
+          int UNROLL, int FRAMES, class Plan>
 __global__ void __launch_bounds__(
     BLOCK, (blocks_of<IN, Chunk<IN, IN_LAYOUT, CHANNELS, PIXELS>::ALL_WORDS,
                       PIXELS * CHANNELS * PERIOD, UNROLL>()))
@@ -440,12 +445,17 @@ __global__ void __launch_bounds__(
   const Word width = batch.width * PERIOD, plane = batch.plane * PERIOD;
   const Word first = (blockIdx.y * UNROLL * BLOCK + threadIdx.x) * PIXELS;
   if (first >= plane) {
-    const bool last = blockIdx.y == gridDim.y - 1;
+    const bool last = blockIdx.y == gridDim.y - 1 && blockIdx.z == 0;
     if (batch.label_form != NO_LABELS && last) write_target(batch, sample, i);
     return;
   }
-  const Word image = plane * CHANNELS;
-  const Word64 own_image = Word64(i) * image, partner_image = Word64(Word(sample.partner)) * image;
+  const Word elements = FRAMES == CLIPS ? batch.clip : plane * CHANNELS;
+  const Word64 own_image = Word64(i) * elements;
+  const Word64 partner_image = Word64(Word(sample.partner)) * elements;
+  const Word in_frame = FRAMES == CLIPS ? blockIdx.z * batch.in_frame : 0;
+  const Word out_frame = FRAMES == CLIPS ? blockIdx.z * batch.out_frame : 0;
+  const Word in_plane = FRAMES == CLIPS ? batch.in_plane : plane;
+  const Word out_plane = FRAMES == CLIPS ? batch.out_plane : plane;
 
   const bool boxed = sample.y0 < sample.y1 && sample.x0 < sample.x1;
   const bool selects = boxed || sample.lam == 1.0f || sample.lam == 0.0f;
@@ -464,15 +474,16 @@ __global__ void __launch_bounds__(
   for (int u = 0; u < UNROLL; ++u) {
     const Word start = first + u * BLOCK * PIXELS;
     if (start >= plane) return;
+    const Word from = in_frame + From::offset(start);
     From own, partner;
     Two mixed[(PIXELS + 1) / 2][CHANNELS];
     if (selects) {
       constexpr Word ALL = (1u << PIXELS) - 1;
       const Word partners = boxed ? inside<PIXELS, PERIOD>(sample, start, width)
                             : sample.lam == 1.0f ? 0 : ALL;
-      own.load_from(batch.images, partners == ALL ? partner_image : own_image, start, plane);
+      own.load_from(batch.images, partners == ALL ? partner_image : own_image, from, in_plane);
       if (partners != 0 && partners != ALL) {
-        partner.load_from(batch.images, partner_image, start, plane);
+        partner.load_from(batch.images, partner_image, from, in_plane);
         own.take(partner, partners);
       }
 #pragma unroll
@@ -481,8 +492,8 @@ __global__ void __launch_bounds__(
         for (int c = 0; c < CHANNELS; ++c)
           mixed[p / 2][c] = own.values(p, c);
     } else {
-      own.load_from(batch.images, own_image, start, plane);
-      partner.load_from(batch.images, partner_image, start, plane);
+      own.load_from(batch.images, own_image, from, in_plane);
+      partner.load_from(batch.images, partner_image, from, in_plane);
 #pragma unroll
       for (int p = 0; p < PIXELS; p += 2)
 #pragma unroll
@@ -501,9 +512,9 @@ __global__ void __launch_bounds__(
         if (p + 1 < PIXELS) values[To::run(c)][To::element(p + 1, c)] = normal.b;
       }
     }
-    Byte* to = batch.out + (own_image + To::offset(start)) * size_of(OUT);
+    Byte* to = batch.out + (own_image + (out_frame + To::offset(start))) * size_of(OUT);
 #pragma unroll
-    for (int run = 0; run < To::RUNS; ++run, to += Word64(plane) * size_of(OUT)) {
+    for (int run = 0; run < To::RUNS; ++run, to += Word64(out_plane) * size_of(OUT)) {
       Word words[To::WORDS];
 #pragma unroll
       for (int w = 0; w < To::WORDS; ++w)

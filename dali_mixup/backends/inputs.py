@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dali_mixup.output import guess_layout
+from dali_mixup.output import CLIPS, guess_layout
 
 BACKENDS = ("auto", "numpy", "cupy")
-LAYOUTS = ("HWC", "CHW", "HW")
+LAYOUTS = ("HWC", "CHW", "HW", *CLIPS)
 
 _DEVICES = {"auto": ("'cpu'", "'cuda'"), "numpy": ("'cpu'",), "cupy": ("'cuda'",)}
 
@@ -21,8 +21,8 @@ class Images(NamedTuple):
 
     Attributes
     ----------
-    pixels : torch tensor or numpy array, shape (B, C, H, W) or (B, H, W, C)
-    layout : {"CHW", "HWC"}
+    pixels : torch tensor or numpy array, shape (B, C, H, W) or (B, H, W, C), or with frames
+    layout : {"CHW", "HWC", "FHWC", "FCHW", "CFHW"}
         Of `pixels`.
     backend : module
         Its ``mix`` takes `pixels`.
@@ -42,8 +42,8 @@ class Images(NamedTuple):
     @property
     def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
-        shape = tuple(self.pixels.shape)
-        return shape[2:4] if self.layout == "CHW" else shape[1:3]
+        row = 1 + self.layout.index("H")
+        return tuple(self.pixels.shape[row : row + 2])
 
 
 def as_images(images: Any, backend: str, layout: str | None) -> Images:

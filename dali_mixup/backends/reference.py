@@ -44,14 +44,14 @@ def blend(
 
     Parameters
     ----------
-    images : array, shape (B, C, H, W) or (B, H, W, C) as `layout` says
+    images : array, shape (B, C, H, W), (B, H, W, C) or with frames, as `layout` says
         uint8, float16, float32, or bfloat16 as ``dali_mixup.output.BFLOAT16`` or ``ml_dtypes``'s,
         with 1, 3 or 4 channels. Not written to.
     plan : MixPlan
-        A plan of B samples.
+        A plan of B samples. All frames of a clip are mixed alike.
     output : OutputFormat, optional
         None keeps dtype and layout.
-    layout : {"CHW", "HWC"}
+    layout : {"CHW", "HWC", "FHWC", "FCHW", "CFHW"}
         The layout of `images`.
     out : array, optional
         The array to write to and return. It has the shape and dtype of the result and shares no
@@ -59,7 +59,7 @@ def blend(
 
     Returns
     -------
-    array, shape (B, C, H, W) or (B, H, W, C)
+    array, shape (B, C, H, W), (B, H, W, C) or with frames
         With the dtype and layout of `output`. A NaN stays a NaN; its payload is not defined.
 
     Raises
@@ -76,7 +76,18 @@ def blend(
     form = (output or OutputFormat()).resolve(images.shape, _dtype_name(images), layout)
     plan.require_fit(form.batch, form.height, form.width)
     out = _output(form) if out is None else _checked_output(out, form, images)
+    frames = zip(_frames(images, form.in_layout), _frames(out, form.out_layout), strict=True)
+    for own, mixed in frames:
+        _blend(own, plan, form.of_a_frame, mixed)
+    return out
 
+
+def _frames(images: Array, layout: str) -> Iterator[Array]:
+    """The stills of a batch, or one still of each clip after the other."""
+    yield from np.moveaxis(images, 1 + layout.index("F"), 0) if "F" in layout else (images,)
+
+
+def _blend(images: Array, plan: MixPlan, form: Conversion, out: Array) -> None:
     pieces, piece_shape = _pieces(form, images.shape[1:])
     together = max(1, min(form.batch, IN_CACHE // (4 * math.prod(piece_shape) or 1)))
     scratch = np.empty((2, together, *piece_shape), np.float32)
@@ -97,7 +108,6 @@ def blend(
                     np.multiply(work, inverse_std[piece], out=work)
                 if not straight:
                     _store(work, to)
-    return out
 
 
 def soft_labels(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from itertools import count
 
 import numpy as np
 import pytest
@@ -14,26 +13,30 @@ require("cupy", "ptx")
 
 from support import ptx  # noqa: E402
 from support.kernel_batch import Batch  # noqa: E402
-from support.kernel_cases import NUMPY, any_plan, cases, pixels  # noqa: E402
+from support.kernel_cases import (  # noqa: E402
+    NUMPY,
+    any_plan,
+    cases,
+    cases_of_clips,
+    pixels,
+    shape_of,
+)
 from support.ptx_batch import run  # noqa: E402
 from support.ptx_cache import kernels_for  # noqa: E402
-from support.specializations import specializations  # noqa: E402
+from support.specializations import some_of_clips, specializations  # noqa: E402
 
 from dali_mixup import MixPlan, OutputFormat  # noqa: E402
 
 HALF = OutputFormat(dtype="float16", layout="CHW", mean=(123.0, 116.0, 103.0), std=58.0)
 
 
-def batches(dtype):
+def batches(dtype, chosen=cases):
     """The cases of a dtype, with labels of each form in turn, plans by value and by pointer."""
     rng = np.random.default_rng(0)
-    for k, ((size, height, width), channels, layout, output, shifts) in zip(
-        count(), cases(dtype), strict=False
-    ):
-        sides = (height, width, channels) if layout == "HWC" else (channels, height, width)
-        images, plan = pixels(dtype, (size, *sides), rng), any_plan(size, height, width, rng)
-        ids = rng.integers(0, 7, size)
-        rows = rng.random((size, 7)).astype(np.float32)
+    for k, (size, channels, layout, output, shifts) in enumerate(chosen(dtype)):
+        images, plan = pixels(dtype, shape_of(size, channels, layout), rng), any_plan(*size, rng)
+        ids = rng.integers(0, 7, size[0])
+        rows = rng.random((size[0], 7)).astype(np.float32)
         labels = (None, ids.astype(np.int32), ids, rows)[k % 4]
         targets = "pairs" if k % 4 in (1, 2) and k % 8 > 3 else "soft"
         yield Batch(
@@ -66,6 +69,34 @@ def test_every_specialisation_equals_the_reference_in_every_bit(dtype):
     assert set(chosen) == {without_plan(k) for k in specializations("PlanByPointer", (dtype,))}
 
 
+@pytest.mark.parametrize("dtype", NUMPY)
+def test_clips_equal_the_reference_in_every_bit(dtype):
+    chosen = {}
+    for batch in batches(dtype, cases_of_clips):
+        chosen.setdefault(without_plan(batch.launch().kernel), batch)
+    some = {without_plan(k) for k in some_of_clips("PlanByPointer", (dtype,))}
+    kernels = kernels_for("compute_90")
+    kernels.prepare(chosen[kernel].launch().kernel for kernel in some)
+
+    for kernel in some:
+        assert not any(run(kernels, chosen[kernel]))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("dtype", NUMPY)
+@pytest.mark.parametrize("architecture", ["compute_90", "compute_100"])
+def test_every_case_of_clips_equals_the_reference(architecture, dtype):
+    kernels, every = kernels_for(architecture), list(batches(dtype, cases_of_clips))
+    kernels.prepare(batch.launch().kernel for batch in every)
+
+    for batch in every:
+        assert not any(run(kernels, batch))
+
+    assert {without_plan(batch.launch().kernel) for batch in every} == {
+        without_plan(kernel) for kernel in specializations("PlanByPointer", (dtype,), "CLIPS")
+    }
+
+
 @pytest.mark.nightly
 @pytest.mark.parametrize("dtype", NUMPY)
 @pytest.mark.parametrize("architecture", ["compute_75", "compute_90", "compute_100"])
@@ -95,7 +126,7 @@ def batch_of(size, *, sides=(16, 16), labels=None, **settings):
 def test_the_order_of_the_blocks_does_not_matter(seed):
     batch = batch_of(6, sides=(32, 48), labels=np.arange(6), num_classes=9)
     grid = batch.launch().grid
-    order = np.random.default_rng(seed).permutation(grid[0] * grid[1])
+    order = np.random.default_rng(seed).permutation(np.prod(grid))
 
     assert not any(run(kernels_for("compute_90"), batch, blocks=order, lanes=192 * 3))
 

@@ -17,8 +17,16 @@ from support import host_batch  # noqa: E402
 from support.guarded import GuardedBuffer  # noqa: E402
 from support.host_shim import HostKernels, all_kernels  # noqa: E402
 from support.kernel_batch import Batch  # noqa: E402
-from support.kernel_cases import NUMPY, any_plan, cases, pixels, same_bits  # noqa: E402
-from support.specializations import specializations  # noqa: E402
+from support.kernel_cases import (  # noqa: E402
+    NUMPY,
+    any_plan,
+    cases,
+    cases_of_clips,
+    pixels,
+    same_bits,
+    shape_of,
+)
+from support.specializations import some_of_clips, specializations  # noqa: E402
 
 from dali_mixup import MixPlan, OutputFormat  # noqa: E402
 from dali_mixup.backends import reference  # noqa: E402
@@ -55,10 +63,9 @@ def run_images(
 def test_every_specialisation_equals_the_reference_in_every_bit(dtype):
     kernels, rng = all_kernels(), np.random.default_rng(0)
     met = set()
-    for (size, height, width), channels, layout, output, shifts in cases(dtype):
-        sides = (height, width, channels) if layout == "HWC" else (channels, height, width)
-        images = pixels(dtype, (size, *sides), rng)
-        plan = any_plan(size, height, width, rng)
+    for size, channels, layout, output, shifts in cases(dtype):
+        images = pixels(dtype, shape_of(size, channels, layout), rng)
+        plan = any_plan(*size, rng)
 
         kernel, equal = run_images(kernels, images, plan, output, layout, shifts)
 
@@ -66,6 +73,21 @@ def test_every_specialisation_equals_the_reference_in_every_bit(dtype):
         met.add(kernel)
 
     assert met == set(specializations("PlanByPointer", (dtype,)))
+
+
+@pytest.mark.parametrize("dtype", NUMPY)
+def test_clips_equal_the_reference_in_every_bit(dtype):
+    kernels, rng = all_kernels(), np.random.default_rng(0)
+    compiled, met = set(some_of_clips("PlanByPointer", (dtype,))), set()
+    for size, channels, layout, output, shifts in cases_of_clips(dtype):
+        images = pixels(dtype, shape_of(size, channels, layout), rng)
+        plan = any_plan(*size, rng)
+        batch = Batch(plan, images, output, layout, shifts, by_pointer=True)
+        if batch.launch().kernel in compiled:
+            assert not host_batch.run(kernels, batch)[0], (batch.launch(), images.shape, shifts)
+            met.add(batch.launch().kernel)
+
+    assert met == compiled
 
 
 def run_labels(plan: MixPlan, arguments: LabelArguments) -> None:
@@ -146,11 +168,12 @@ def test_a_sample_whose_pixels_are_all_its_own_does_not_read_its_partner():
     assert kernels.accesses(stores=False, width=8) - before == images.size // 8
 
 
-PLAIN = "mix<{0}, {1}, {2}, {3}, {4}, 1, {5}, 1, PlanByPointer>"
+PLAIN = "mix<{0}, {1}, {2}, {3}, {4}, 1, {5}, 1, STILLS, PlanByPointer>"
 TO_FLOAT = [PLAIN.format("UINT8", "CHW", "FLOAT32", "CHW", 3, pixels) for pixels in (4, 2, 1)]
 U8_TO_HALF = [PLAIN.format("UINT8", "HWC", "FLOAT16", "CHW", 3, pixels) for pixels in (8, 4, 2, 1)]
 FLAT = [
-    f"mix<UINT8, CHW, FLOAT16, CHW, 1, 3, {pixels}, 4, PlanByPointer>" for pixels in (8, 4, 2, 1)
+    f"mix<UINT8, CHW, FLOAT16, CHW, 1, 3, {pixels}, 4, STILLS, PlanByPointer>"
+    for pixels in (8, 4, 2, 1)
 ]
 TO_BFLOAT16 = [
     PLAIN.format("FLOAT32", "CHW", "BFLOAT16", "CHW", 3, pixels) for pixels in (8, 4, 2, 1)
@@ -190,7 +213,7 @@ def test_the_kernels_that_bugs_are_planted_in_are_right(work):
 @pytest.mark.parametrize(
     ("work", "text", "bug"),
     [
-        (HALF, "Word64(Word(sample.partner)) * image", "Word64(i) * image"),
+        (HALF, "Word64(Word(sample.partner)) * elements", "Word64(i) * elements"),
         (FLOAT, "c, lam),", "c, rest),"),
         (FLOAT, "__fmaf_rn(x.a, y.a, z.a)", "__fadd_rn(__fmul_rn(x.a, y.a), z.a)"),
         (FLOAT, "{inverse_std[v], inverse_std[next]}", "{inverse_std[v], inverse_std[v] + 1.0f}"),
@@ -254,7 +277,7 @@ def test_a_plan_by_value_is_read_as_one_by_pointer_is():
 
 
 def test_the_parameters_of_the_largest_plan_by_value_fit_into_a_launch():
-    plan = MixPlan(np.arange(2041), np.ones(2041))
+    plan = MixPlan(np.arange(2039), np.ones(2039))
 
     samples = plan_parameters(plan)
 

@@ -38,7 +38,7 @@ def test_the_outputs_own_alignment_decides_how_it_is_written(out_alignment, pixe
 def test_labels_take_a_row_of_the_grid_of_their_own():
     without, beside = launch((2, 16, 16, 3)), launch((2, 16, 16, 3), labels=True)
 
-    assert beside.grid == (2, without.grid[1] + 1)
+    assert beside.grid == (2, without.grid[1] + 1, 1)
 
 
 @pytest.mark.parametrize("labels", [False, True])
@@ -46,7 +46,7 @@ def test_an_image_of_more_tiles_than_a_grid_has_is_refused(labels):
     most = 65535 - labels
     side = BLOCK * 4
 
-    assert launch((1, most, side, 3), labels=labels).grid == (1, 65535)
+    assert launch((1, most, side, 3), labels=labels).grid == (1, 65535, 1)
     with pytest.raises(ValueError, match=r"images: expected at most 65535 tiles .* got 65536"):
         launch((1, most + 1, side, 3), labels=labels)
 

@@ -169,7 +169,7 @@ HEAD = """
 COPY = "ld.global.nc.u32 %r2, [%d4]; st.global.u32 [%d5], %r2; ret; }"
 
 
-def execute(body, *, threads=32, grid=(1, 1), size=128, **how):
+def execute(body, *, threads=32, grid=(1, 1, 1), size=128, **how):
     """Run a kernel on 128 bytes of input and `size` bytes of output."""
     memory = ptx.Memory()
     values = np.arange(32, dtype=np.uint32).view(np.uint8)
@@ -298,8 +298,8 @@ def test_a_planted_fault_is_named(error, body, message):
 def test_a_fault_names_block_thread_and_line():
     body = "mov.u32 %r2, %ctaid.x; setp.eq.u32 %p1, %r2, 3; @%p1 ld.global.u32 %r3, [%d4+4]; ret; }"
 
-    with pytest.raises(ptx.OutOfBounds, match=r"block \(3, 0\), thread 31, line 11: @%p1 ld.glo"):
-        execute(body, grid=(4, 1))
+    with pytest.raises(ptx.OutOfBounds, match=r"block \(3, 0, 0\), thread 31, line 11: @%p1 ld"):
+        execute(body, grid=(4, 1, 1))
 
 
 def test_a_kernel_that_does_not_end_is_stopped(monkeypatch):
@@ -312,11 +312,11 @@ def test_a_kernel_that_does_not_end_is_stopped(monkeypatch):
 @pytest.mark.parametrize(
     ("launch", "message"),
     [
-        (ptx.Launch((1, 1), 65, (bytes(8), bytes(8))), "65 threads a block, .* compiled for 64"),
-        (ptx.Launch((1, 2**16), 32, (bytes(8), bytes(8))), r"a grid of \(1, 65536\)"),
-        (ptx.Launch((0, 1), 32, (bytes(8), bytes(8))), r"a grid of \(0, 1\)"),
-        (ptx.Launch((1, 1), 32, (bytes(8), bytes(4))), r"of \[8, 4\] bytes, .* takes \[8, 8\]"),
-        (ptx.Launch((1, 1), 32, (bytes(8),)), r"of \[8\] bytes, the kernel takes \[8, 8\]"),
+        (ptx.Launch((1, 1, 1), 65, (bytes(8), bytes(8))), "65 threads a block, .* compiled for 64"),
+        (ptx.Launch((1, 1, 2**16), 32, (bytes(8), bytes(8))), r"a grid of \(1, 1, 65536\)"),
+        (ptx.Launch((0, 1, 1), 32, (bytes(8), bytes(8))), r"a grid of \(0, 1, 1\)"),
+        (ptx.Launch((1, 1, 1), 32, (bytes(8), bytes(4))), r"of \[8, 4\] bytes, .* takes \[8, 8\]"),
+        (ptx.Launch((1, 1, 1), 32, (bytes(8),)), r"of \[8\] bytes, the kernel takes \[8, 8\]"),
     ],
 )
 def test_a_launch_that_the_kernel_does_not_take_is_refused(launch, message):

@@ -36,7 +36,7 @@ LABELS = np.arange(6)
         ({"pairing": "swap"}, ValueError, "pairing: expected one of 'permutation', .*got 'swap'"),
         ({"targets": "hard"}, ValueError, "targets: expected one of 'soft', 'pairs', got 'hard'"),
         ({"backend": "torch"}, ValueError, "backend: expected one of 'auto', .*got 'torch'"),
-        ({"layout": "NHWC"}, ValueError, "layout: expected one of 'HWC', 'CHW', 'HW' or None"),
+        ({"layout": "NHWC"}, ValueError, "layout: expected one of 'HWC', 'CHW', 'HW', "),
         ({"output": "float32"}, TypeError, "output: expected an OutputFormat or None"),
         ({"seed": -1}, ValueError, "seed: expected at least 0, got -1"),
         ({"rank": -1}, ValueError, "rank: expected at least 0, got -1"),

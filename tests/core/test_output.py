@@ -72,6 +72,10 @@ def test_equal_formats_give_equal_bits():
         ((8, 1, 28, 28), "CHW"),
         ((8, 64, 64, 4), "HWC"),
         ((0, 32, 32, 3), "HWC"),
+        ((8, 16, 224, 224, 3), "FHWC"),
+        ((8, 16, 3, 224, 224), "FCHW"),
+        ((8, 3, 16, 224, 224), "CFHW"),
+        ((8, 1, 155, 240, 240), "CFHW"),
     ],
 )
 def test_the_layout_follows_from_the_shape(shape, layout):
@@ -81,12 +85,40 @@ def test_the_layout_follows_from_the_shape(shape, layout):
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ((8, 3, 4, 4), "both ends could be the channels"),
-        ((8, 3, 64, 1), "both ends could be the channels"),
-        ((8, 5, 64, 64), "neither end can be the channels"),
-        ((8, 3, 64), r"expected shape \(B, C, H, W\) or \(B, H, W, C\), got \(8, 3, 64\)"),
+        ((8, 3, 4, 4), "several axes could be .*; give layout='CHW' or layout='HWC'"),
+        ((8, 3, 64, 1), "several axes could be .*; give layout='CHW' or layout='HWC'"),
+        ((8, 5, 64, 64), "no axis of CHW, HWC can be the channels"),
+        ((8, 3, 64), r"expected shape \(B, C, H, W\) or .*, got \(8, 3, 64\)"),
+        ((8, 3, 4, 64, 64), "several axes could be .*; give layout='FCHW' or layout='CFHW'"),
+        ((8, 4, 64, 64, 3), "several axes could be .*; give layout='FHWC' or layout='CFHW'"),
+        ((8, 9, 9, 64, 64), "no axis of FHWC, FCHW, CFHW can be the channels"),
     ],
 )
 def test_a_layout_that_does_not_follow_is_asked_for(shape, message):
     with pytest.raises(ValueError, match=message):
         guess_layout(shape)
+
+
+@pytest.mark.parametrize(
+    ("output", "shape", "layout", "message"),
+    [
+        ({"layout": "CHW"}, (2, 5, 8, 8, 3), "FHWC", "FHWC, FCHW, CFHW for images in FHWC, got"),
+        (
+            {"layout": "CFHW"},
+            (2, 8, 8, 3),
+            "HWC",
+            "expected a layout of CHW, HWC for images in HWC",
+        ),
+        ({"channels_last": True}, (2, 3, 5, 8, 8), "CFHW", "got channels_last=True, layout=None"),
+        ({}, (2, 8, 8, 3), "FHWC", r"expected shape \(B, F, H, W, C\), got \(2, 8, 8, 3\)"),
+        ({}, (2, 0, 8, 8, 3), "FHWC", "expected frames in shape .* read as FHWC, got none"),
+    ],
+)
+def test_clips_have_layouts_of_their_own(output, shape, layout, message):
+    with pytest.raises(ValueError, match=message):
+        OutputFormat(**output).resolve(shape, "uint8", layout)
+
+
+def test_channels_last_is_for_stills():
+    with pytest.raises(ValueError, match="expected layout 'CHW' or None, got 'FCHW'"):
+        OutputFormat(layout="FCHW", channels_last=True)

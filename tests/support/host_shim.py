@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from support import gpus_place
-from support.specializations import DTYPES, specializations
+from support.specializations import DTYPES, some_of_clips, specializations
 
 from dali_mixup.backends.cuda.launch import COMPILE_OPTIONS, PLAN_CAPACITY, Launch
 from dali_mixup.backends.cuda.source import read_kernel
@@ -42,7 +42,7 @@ class HostKernels:
         self._library = ctypes.CDLL(str(_build(source, parts)))
         self._library.accesses.restype = ctypes.c_longlong
 
-    def run(self, kernel: str, grid: tuple[int, int], batch: bytes, plan: Any) -> None:
+    def run(self, kernel: str, grid: tuple[int, int, int], batch: bytes, plan: Any) -> None:
         missing = self._library.run_kernel(
             kernel.encode(), *grid, batch, ctypes.c_void_p(plan.ctypes.data)
         )
@@ -55,7 +55,13 @@ class HostKernels:
 
 @lru_cache
 def all_kernels() -> HostKernels:
-    parts = {f"from_{dtype}": list(specializations("PlanByPointer", (dtype,))) for dtype in DTYPES}
+    parts = {
+        f"from_{dtype}": [
+            *specializations("PlanByPointer", (dtype,)),
+            *some_of_clips("PlanByPointer", (dtype,)),
+        ]
+        for dtype in DTYPES
+    }
     return HostKernels(read_kernel("mixup.cu"), parts)
 
 

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 
 from dali_mixup import MixPlan, OutputFormat
-from dali_mixup.output import BFLOAT16
+from dali_mixup.output import BFLOAT16, CLIPS
 
 NUMPY = {
     "uint8": np.dtype("u1"),
@@ -15,6 +15,7 @@ NUMPY = {
     "bfloat16": BFLOAT16,
     "float32": np.dtype("f4"),
 }
+FRAMES = 3
 SIZES = [(3, 16, 16), (4, 8, 6), (2, 5, 7), (5, 1, 1), (2, 3, 44), (1, 1, 2)]
 
 
@@ -82,3 +83,27 @@ def cases(dtype: str):
                 yield (2, 16, 16), channels, layouts[0], output, (shift, 0)
             if shift >= unit.get(out, 2):
                 yield (2, 16, 16), channels, layouts[0], output, (0, shift)
+
+
+def shape_of(size: tuple[int, int, int], channels: int, layout: str) -> tuple[int, ...]:
+    """Of a batch of so many samples, height and width."""
+    sides = {"F": FRAMES, "C": channels, "H": size[1], "W": size[2]}
+    return size[0], *(sides[axis] for axis in layout)
+
+
+def cases_of_clips(dtype: str):
+    """The same for clips, which lie as stills do in every frame."""
+    outs = [out for out in NUMPY if out != "uint8" or dtype == "uint8"]
+    unit = {"uint8": 1, "float32": 4}
+    starts = [(None, None), (0, 0), *((shift, shift) for shift in (2, 4, 8))]
+    starts.append((unit.get(dtype, 2), 0))
+    for out, layout, out_layout, channels in itertools.product(outs, CLIPS, CLIPS, (1, 3, 4)):
+        normalise = {} if out == "uint8" else {"mean": 0.4, "std": 1.3}
+        output = OutputFormat(dtype=out, layout=out_layout, **normalise)
+        fitting = [
+            (from_, to)
+            for from_, to in starts
+            if not ((from_ or 0) % unit.get(dtype, 2) or (to or 0) % unit.get(out, 2))
+        ]
+        for size, shifts in itertools.product(SIZES, fitting):
+            yield size, channels, layout, output, shifts

@@ -35,11 +35,11 @@ class Aligned(NamedTuple):
     @property
     def chunk(self) -> float:
         """The pixels that a thread reads at a time."""
-        return self.pixels / int(self.kernel.split(", ")[-2])
+        return self.pixels / int(self.kernel.split(", ")[-3])
 
 
 ALIGNED = [
-    Aligned(f"mix<{kernel}, {{}}>", loads, stores, pixels)
+    Aligned(f"mix<{kernel}, STILLS, {{}}>", loads, stores, pixels)
     for kernel, loads, stores, pixels in (
         ("UINT8, HWC, FLOAT16, CHW, 3, 1, 8, 1", (6, "LDG.E.64"), (3, "STG.E.EF.128"), 8),
         ("UINT8, HWC, FLOAT32, CHW, 3, 1, 4, 1", (6, "LDG.E"), (3, "STG.E.EF.128"), 4),

@@ -58,6 +58,7 @@ ROW_LOOP = (
     "for (int k = threadIdx.x; k < batch.num_classes; k += BLOCK) {\n    const float a = k =="
 )
 LAST_TILE = "if (batch.label_form != NO_LABELS && last) write_target"
+LAST = "const bool last = blockIdx.y == gridDim.y - 1"
 STORE = "store<To::BYTES, To::ACCESS>(to, words);"
 PIXEL_ACCESS = ("PIXELS == 1 ? size_of(DTYPE) : access_of(BYTES)", "access_of(BYTES)")
 END = ("if (first >= plane) {", "if (start >= plane) return;")
@@ -93,8 +94,9 @@ BUGS = (
     parallel("values shared by all threads", ("float values[To::RUNS][To::LENGTH];", "static float values[To::RUNS][To::LENGTH];")),
     parallel("two threads write a class", (ROW_LOOP, ROW_LOOP.replace("= threadIdx.x;", "= threadIdx.x / 2;").replace("+= BLOCK", "+= BLOCK / 2"))),
     parallel("every tile writes the target", (LAST_TILE, "if (batch.label_form != NO_LABELS) write_target"), ("  if (first >= plane) {", "  if (batch.label_form != NO_LABELS) write_target(batch, sample, i);\n  if (first >= plane) {")),
+    parallel("every frame writes the target", (LAST + " && blockIdx.z == 0", LAST)),
     parallel("every thread reads back what it wrote beside it", (STORE, STORE + "\n      if (start) *(volatile Byte*)(to - 1);")),
-    general("the partner is the sample itself", ("Word64(Word(sample.partner)) * image", "Word64(i) * image")),
+    general("the partner is the sample itself", ("Word64(Word(sample.partner)) * elements", "Word64(i) * elements")),
     general("lam weighs the partner", ("c, lam),", "c, rest),")),
     general("lam weighs the partner's label", (MIX, "__fadd_rn(__fmul_rn(rest, own), __fmul_rn(lam, partner))")),
     general("1 - lam weighs both images", ("rest(__fsub_rn(1.0f, sample.lam))", "rest(sample.lam)")),
@@ -106,6 +108,12 @@ BUGS = (
     general("box one column too wide", ("sample.x1 * PERIOD - int(x)", "sample.x1 * PERIOD - int(x) + 1")),
     general("box begins a row late", ("y >= sample.y0", "y > sample.y0")),
     general("box: rows end one pixel late", ("p += width - x, x = 0", "p += width - x + 1, x = 0")),
+    general("clips: only the first frame is read", ("blockIdx.z * batch.in_frame", "batch.in_frame * 0")),
+    general("clips: written as they are read", ("blockIdx.z * batch.out_frame", "blockIdx.z * batch.in_frame")),
+    general("clips: planes of a frame follow each other", ("CLIPS ? batch.in_plane : plane", "CLIPS ? plane : plane")),
+    general("clips: planes are written next to each other", ("CLIPS ? batch.out_plane : plane", "CLIPS ? plane : plane")),
+    general("clips: a sample has one frame", ("CLIPS ? batch.clip :", "CLIPS ? plane * CHANNELS :")),
+    general("clips: boxes in rows of all frames", ("inside<PIXELS, PERIOD>(sample, start, width)", "inside<PIXELS, PERIOD>(sample, start + blockIdx.z * plane, width)")),
     general("one chunk past the image", *((line, line.replace(">=", ">")) for line in END)),
     general("no check of the image's end", *((line, line.replace("plane", "plane + 4096")) for line in END)),
     general("one pixel read as if aligned", PIXEL_ACCESS),
@@ -155,9 +163,13 @@ def batches() -> Iterator[Batch]:
         ("uint8", (4, 3, 16, 16), "CHW", ("uint8", "CHW", {}), (0, 0), "int64", "soft"),
         ("bfloat16", (4, 16, 16, 3), "HWC", ("bfloat16", "HWC", normal), (0, 0), "int32", "soft"),
         ("uint8", (3, 5, 7, 4), "HWC", ("float32", "CHW", {}), (1, 4), "int64", "soft"),
+        ("uint8", (3, 2, 16, 16, 3), "FHWC", ("float16", "CFHW", normal), (0, 0), "int64", "soft"),
+        ("uint8", (3, 3, 2, 6, 8), "CFHW", ("float32", "FHWC", normal), (0, 0), "int64", "soft"),
+        ("float16", (2, 3, 8, 6, 1), "FHWC", ("float16", "FHWC", {}), (0, 0), "int64", "soft"),
     )
     for dtype, shape, layout, (out, out_layout, scale), shifts, kind, targets in rows:
-        sides = shape[1:3] if layout == "HWC" else shape[2:]
+        row = 1 + layout.index("H")
+        sides = shape[row : row + 2]
         images, plan = pixels(dtype, shape, rng), any_plan(shape[0], *sides, rng)
         values = rng.random((shape[0], 7)) if kind == "float32" else rng.integers(0, 7, shape[0])
         output = OutputFormat(dtype=out, layout=out_layout, **scale)

@@ -18,7 +18,9 @@ def conversions() -> Iterator[tuple[str, str]]:
                 yield in_dtype, out_dtype
 
 
-def specializations(plan: str, in_dtypes: tuple[str, ...] = DTYPES) -> Iterator[str]:
+def specializations(
+    plan: str, in_dtypes: tuple[str, ...] = DTYPES, frames: str = "STILLS"
+) -> Iterator[str]:
     for in_dtype, out_dtype in conversions():
         if in_dtype not in in_dtypes:
             continue
@@ -27,10 +29,19 @@ def specializations(plan: str, in_dtypes: tuple[str, ...] = DTYPES) -> Iterator[
             for in_layout, out_layout in LAYOUTS:
                 for channels in (1, 3, 4):
                     yield kernel_name(
-                        in_dtype, in_layout, out_dtype, out_layout, channels, 1, pixels, 1, plan
-                    )
+                        in_dtype, in_layout, out_dtype, out_layout,
+                        channels, 1, pixels, 1, frames, plan,
+                    )  # fmt: skip
             for period in (1, 3, 4):
                 unroll = flat_unroll(SIZE[in_dtype], period)
                 yield kernel_name(
-                    in_dtype, "CHW", out_dtype, "CHW", 1, period, pixels, unroll, plan
+                    in_dtype, "CHW", out_dtype, "CHW", 1, period, pixels, unroll, frames, plan
                 )
+
+
+def some_of_clips(plan: str, in_dtypes: tuple[str, ...] = DTYPES) -> Iterator[str]:
+    """Of clips, those of the most pixels a thread, and of one pixel: compiling all takes long."""
+    for kernel in specializations(plan, in_dtypes, "CLIPS"):
+        parts = kernel.split(", ")
+        if parts[6] in ("1", str(16 // SIZE[parts[2].lower()])):
+            yield kernel

@@ -332,8 +332,6 @@ def _launch_images(
     plan: MixPlan | DevicePlan,
     labels: LabelArguments,
 ) -> None:
-    if form.batch == 0:
-        return
     source, target = images.data_ptr(), out.data_ptr()
     launch = image_launch(
         form,
@@ -342,7 +340,8 @@ def _launch_images(
         with_labels=bool(labels.form),
         by_pointer=_by_pointer(plan),
     )
-    _run(launch, batch_parameters(form, source, target, labels), plan, images.device)
+    if 0 not in launch.grid:
+        _run(launch, batch_parameters(form, source, target, labels), plan, images.device)
 
 
 def _run(

@@ -17,8 +17,8 @@ from dali_mixup.output import Conversion
 from dali_mixup.plan import MixPlan
 
 BLOCK = 192
-PLAN_CAPACITY = 2041
-"""Samples whose plan goes by value: 16 bytes each beside the batch's 104, of 32,764 in all."""
+PLAN_CAPACITY = 2039
+"""Samples whose plan goes by value: 16 bytes each beside the batch's 128, of 32,764 in all."""
 
 OLD_PLAN_CAPACITY = 64
 """The same for drivers that take 4,096 bytes of parameters."""
@@ -27,20 +27,20 @@ NO_LABELS, INT32_IDS, INT64_IDS, DENSE_ROWS = range(4)
 
 REPORT = np.dtype([("row_and_one", "<i4"), ("num_classes", "<i4"), ("label", "<i8")])
 SAMPLE = np.dtype([("partner", "<i4"), ("lam", "<f4"), ("box", "<u2", 4)])
-_BATCH = struct.Struct("<6Q4i2f4f4f")
+_BATCH = struct.Struct("<6Q7I2i2f4f4f4x")
 COMPILE_OPTIONS = (f"-DMIXUP_BATCH_BYTES={_BATCH.size}",)
 
 _ZEROS, _ONES = (0.0,) * 4, (1.0,) * 4
 _SIZE = {"uint8": 1, "float16": 2, "bfloat16": 2, "float32": 4}
-_MAX_GRID_Y = 65535
-_MAX_IMAGE_VALUES = 2**31 - 2**22  # the last tile's indices stay below 2^31
+_MAX_GRID_YZ = 65535
+_MAX_VALUES = 2**31 - 2**22  # the last tile's indices stay below 2^31
 
 
 class Launch(NamedTuple):
     """A kernel, named as in C++, and its grid; a block has ``BLOCK`` threads."""
 
     kernel: str
-    grid: tuple[int, int]
+    grid: tuple[int, int, int]
 
 
 class LabelArguments(NamedTuple):
@@ -57,12 +57,12 @@ class LabelArguments(NamedTuple):
 
 def kernel_name(
     in_dtype: str, in_layout: str, out_dtype: str, out_layout: str,
-    channels: int, period: int, pixels: int, unroll: int, plan: str,
+    channels: int, period: int, pixels: int, unroll: int, frames: str, plan: str,
 ) -> str:  # fmt: skip
     """The specialisation as C++ writes it."""
     return (
         f"mix<{in_dtype.upper()}, {in_layout}, {out_dtype.upper()}, {out_layout}, "
-        f"{channels}, {period}, {pixels}, {unroll}, {plan}>"
+        f"{channels}, {period}, {pixels}, {unroll}, {frames}, {plan}>"
     )
 
 
@@ -82,17 +82,21 @@ def image_launch(
     Raises
     ------
     ValueError
-        An image of nearly 2^31 values or more, or one in more tiles than a grid has.
+        A sample of nearly 2^31 values or more, or one in more tiles or frames than a grid has.
     """
-    values = form.height * form.width * form.channels
-    if values > _MAX_IMAGE_VALUES:
-        raise ValueError(f"images: expected at most {_MAX_IMAGE_VALUES} values each, got {values}")
-    flat = form.in_layout == form.memory_layout == "HWC"
+    values = form.frames * form.height * form.width * form.channels
+    if values > _MAX_VALUES:
+        raise ValueError(f"images: expected at most {_MAX_VALUES} values each, got {values}")
+    if form.frames > _MAX_GRID_YZ:
+        raise ValueError(f"images: expected at most {_MAX_GRID_YZ} frames, got {form.frames}")
+    in_layout, out_layout = _of_frame(form.in_layout), _of_frame(form.memory_layout)
+    flat = in_layout == out_layout == "HWC"
     channels, period = (1, form.channels) if flat else (form.channels, 1)
-    in_layout, out_layout = ("CHW", "CHW") if flat else (form.in_layout, form.memory_layout)
+    if flat:
+        in_layout = out_layout = "CHW"
     in_size, out_size = _SIZE[form.in_dtype], _SIZE[form.out_dtype]
 
-    plane = values // channels
+    plane = form.height * form.width * period
     pixels = 16 // out_size
     while pixels > 1 and (
         plane % pixels
@@ -102,16 +106,17 @@ def image_launch(
         pixels //= 2
     unroll = flat_unroll(in_size, period) if flat else 1
     tiles = -(-plane // (unroll * BLOCK * pixels)) + with_labels
-    if tiles > _MAX_GRID_Y:
+    if tiles > _MAX_GRID_YZ:
         raise ValueError(
-            f"images: expected at most {_MAX_GRID_Y} tiles of {unroll * BLOCK * pixels} pixels, "
+            f"images: expected at most {_MAX_GRID_YZ} tiles of {unroll * BLOCK * pixels} pixels, "
             f"got {tiles}; give images whose height * width is a multiple of 16"
         )
     kernel = kernel_name(
         form.in_dtype, in_layout, form.out_dtype, out_layout,
-        channels, period, pixels, unroll, _plan_type(form.batch, by_pointer),
+        channels, period, pixels, unroll, "CLIPS" if "F" in form.in_layout else "STILLS",
+        _plan_type(form.batch, by_pointer),
     )  # fmt: skip
-    return Launch(kernel, (form.batch, tiles))
+    return Launch(kernel, (form.batch, tiles, form.frames))
 
 
 def flat_unroll(in_size: int, period: int) -> int:
@@ -123,18 +128,22 @@ def flat_unroll(in_size: int, period: int) -> int:
 def label_launch(batch_size: int, *, by_pointer: bool) -> Launch:
     """The launch that makes targets alone."""
     plan = _plan_type(batch_size, by_pointer)
-    return Launch(kernel_name("uint8", "CHW", "uint8", "CHW", 1, 1, 1, 1, plan), (batch_size, 1))
+    kernel = kernel_name("uint8", "CHW", "uint8", "CHW", 1, 1, 1, 1, "STILLS", plan)
+    return Launch(kernel, (batch_size, 1, 1))
 
 
 def batch_parameters(
     form: Conversion | None, images: int, out: int, labels: LabelArguments
 ) -> bytearray:
     """The bytes of the kernel's ``Batch``; `images` and `out` are addresses."""
-    plane = width = 0
+    plane = width = clip = 0
+    in_strides = out_strides = (0, 0)
     mean: tuple[float, ...] = _ZEROS
     inverse_std: tuple[float, ...] = _ONES
     if form is not None:
         plane, width = form.height * form.width, form.width
+        clip = form.frames * form.channels * plane
+        in_strides, out_strides = _strides(form, form.in_layout), _strides(form, form.memory_layout)
         if form.mean is not None and form.inverse_std is not None:
             mean = (*form.mean, *_ZEROS)[:4]
             inverse_std = (*form.inverse_std, *_ONES)[:4]
@@ -143,9 +152,23 @@ def batch_parameters(
     _BATCH.pack_into(
         parameters, 0,
         images, out, labels.labels, labels.soft, labels.ids, labels.report,
-        plane, width, labels.num_classes, labels.form, keep, off, *mean, *inverse_std,
+        plane, width, clip, *in_strides, *out_strides, labels.num_classes, labels.form,
+        keep, off, *mean, *inverse_std,
     )  # fmt: skip
     return parameters
+
+
+def _of_frame(layout: str) -> str:
+    """ "CHW" or "HWC", the order of one frame."""
+    return layout.replace("F", "")
+
+
+def _strides(form: Conversion, layout: str) -> tuple[int, int]:
+    """Elements from one frame to the next, and from one plane of a frame to the next."""
+    plane = form.height * form.width
+    if layout == "CFHW":
+        return plane, form.frames * plane
+    return form.channels * plane, plane
 
 
 def plan_parameters(plan: MixPlan) -> NDArray[np.void]:

@@ -22,6 +22,7 @@ SUCCESS, INVALID_VALUE, INVALID_HANDLE, ILLEGAL_ADDRESS = 0, 1, 400, 700
 CUDA_12_1, OLD_PARAMETERS = 12010, 4096
 ELF, ELF_HEADER = b"\x7fELF", 64
 DTYPES, LAYOUTS = ("UINT8", "FLOAT16", "BFLOAT16", "FLOAT32"), ("CHW", "HWC")
+FRAMES = ("STILLS", "CLIPS")
 
 
 class Launched(NamedTuple):
@@ -87,7 +88,7 @@ class Driver:
         from support import ptx
         from support.ptx_kernels import execute_in_place
 
-        launch = ptx.Launch(launched.grid[:2], launched.block[0], launched.parameters)
+        launch = ptx.Launch(launched.grid, launched.block[0], launched.parameters)
         try:
             execute_in_place(launched.code, launch, "PlanByPointer" in launched.kernel)
         except BaseException as fault:
@@ -101,12 +102,10 @@ DRIVER = Driver()
 
 def cpp_name(lowered: str) -> str:
     """The specialisation as C++ writes it, from its name in the machine code."""
-    numbers = [int(number) for number in re.findall(r"Li(\d+)E", lowered)]
-    plan = "PlanByPointer" if "PlanByPointer" in lowered else f"PlanByValue<{numbers[8]}>"
-    types = (
-        DTYPES[numbers[0]], LAYOUTS[numbers[1]], DTYPES[numbers[2]], LAYOUTS[numbers[3]],
-    )  # fmt: skip
-    return f"mix<{', '.join((*types, *map(str, numbers[4:8]), plan))}>"
+    found = [int(number) for number in re.findall(r"Li(\d+)E", lowered)]
+    types = DTYPES[found[0]], LAYOUTS[found[1]], DTYPES[found[2]], LAYOUTS[found[3]]
+    plan = "PlanByPointer" if "PlanByPointer" in lowered else f"PlanByValue<{found[9]}>"
+    return f"mix<{', '.join((*types, *map(str, found[4:8]), FRAMES[found[8]], plan))}>"
 
 
 @cache

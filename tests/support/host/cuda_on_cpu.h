@@ -93,14 +93,14 @@ static unsigned half_bits(float value) {
 static unsigned two_halves(float low, float high) { return half_bits(low) | half_bits(high) << 16; }
 
 template <class Kernel, class Batch, class Plan>
-static void launch(Kernel kernel, unsigned grid_x, unsigned grid_y, unsigned block,
-                   const Batch& batch, const Plan& plan) {
-  gridDim = {grid_x, grid_y, 1};
-  for (unsigned y = 0; y < grid_y; ++y)
-    for (unsigned x = 0; x < grid_x; ++x)
-      for (unsigned t = 0; t < block; ++t) {
-        blockIdx = {x, y, 0};
-        threadIdx = {t, 0, 0};
-        kernel(batch, plan);
-      }
+static void launch(Kernel kernel, Index3 grid, unsigned block, const Batch& batch, const Plan& plan) {
+  gridDim = grid;
+  for (unsigned z = 0; z < grid.z; ++z)
+    for (unsigned y = 0; y < grid.y; ++y)
+      for (unsigned x = 0; x < grid.x; ++x)
+        for (unsigned t = 0; t < block; ++t) {
+          blockIdx = {x, y, z};
+          threadIdx = {t, 0, 0};
+          kernel(batch, plan);
+        }
 }

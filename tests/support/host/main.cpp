@@ -3,7 +3,7 @@
 
 struct Entry {
   const char* name;
-  void (*run)(unsigned grid_x, unsigned grid_y, const void* batch, const void* plan);
+  void (*run)(Index3 grid, const void* batch, const void* plan);
 };
 
 Index3 threadIdx, blockIdx, gridDim;
@@ -13,12 +13,12 @@ long long loads_of_width[17], stores_of_width[17];
 PARTS
 #undef PART
 
-extern "C" int run_kernel(const char* name, unsigned grid_x, unsigned grid_y, const void* batch,
+extern "C" int run_kernel(const char* name, unsigned x, unsigned y, unsigned z, const void* batch,
                           const void* plan) {
 #define PART(part)                                                \
   for (const Entry* entry = part; entry->name; ++entry)           \
     if (!std::strcmp(entry->name, name)) {                        \
-      entry->run(grid_x, grid_y, batch, plan);                    \
+      entry->run({x, y, z}, batch, plan);                         \
       return 0;                                                   \
     }
   PARTS

@@ -23,9 +23,7 @@ DTYPE = {"pred": np.dtype(np.bool_), "f32": np.dtype(np.float32)} | {
     for bits in (8, 16, 32, 64)
 }
 BITS = {name: 1 if name == "pred" else dtype.itemsize * 8 for name, dtype in DTYPE.items()}
-UNSIGNED = {1: np.dtype(np.bool_)} | {
-    bits: np.dtype(f"u{bits // 8}") for bits in (8, 16, 32, 64)
-}
+UNSIGNED = {1: np.dtype(np.bool_)} | {bits: np.dtype(f"u{bits // 8}") for bits in (8, 16, 32, 64)}
 
 CANONICAL_NAN = np.uint32(0x7FFFFFFF).view(np.float32)
 HALF_NAN = 0x7FFF

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from functools import cache
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,7 +54,7 @@ Reader = Callable[["_Machine"], Any]
 class Launch(NamedTuple):
     """Blocks of `block` threads in a grid, and the bytes of each parameter."""
 
-    grid: tuple[int, int]
+    grid: tuple[int, int, int]
     block: int
     parameters: tuple[bytes, ...]
 
@@ -83,7 +84,7 @@ def execute(
         _check(kernel, launch)
         parameters = _parameter_memory(kernel, launch.parameters)
         steps = _compiled(kernel)
-        order = np.arange(launch.grid[0] * launch.grid[1]) if blocks is None else np.array(blocks)
+        order = np.arange(prod(launch.grid)) if blocks is None else np.array(blocks)
         at_once = max(1, lanes // launch.block)
         for first in range(0, len(order), at_once):
             some = order[first : first + at_once]
@@ -104,7 +105,8 @@ def _check(kernel: Kernel, launch: Launch) -> None:
         raise LaunchError(
             f"{launch.block} threads a block, the kernel is compiled for {kernel.max_threads}"
         )
-    if not (0 < launch.grid[0] < 2**31 and 0 < launch.grid[1] < 2**16):
+    x, y, z = launch.grid
+    if not (0 < x < 2**31 and 0 < y < 2**16 and 0 < z < 2**16):
         raise LaunchError(f"a grid of {launch.grid}")
     sizes = [parameter.size for parameter in kernel.parameters]
     given = [len(parameter) for parameter in launch.parameters]
@@ -142,12 +144,14 @@ class _Machine:
         of_lane = {
             "%tid.x": thread,
             "%ctaid.x": block % launch.grid[0],
-            "%ctaid.y": block // launch.grid[0],
-            **dict.fromkeys(("%tid.y", "%tid.z", "%ctaid.z"), zero),
+            "%ctaid.y": block // launch.grid[0] % launch.grid[1],
+            "%ctaid.z": block // launch.grid[0] // launch.grid[1],
+            **dict.fromkeys(("%tid.y", "%tid.z"), zero),
             "%ntid.x": zero + launch.block,
             "%nctaid.x": zero + launch.grid[0],
             "%nctaid.y": zero + launch.grid[1],
-            **dict.fromkeys(("%ntid.y", "%ntid.z", "%nctaid.z"), zero + 1),
+            "%nctaid.z": zero + launch.grid[2],
+            **dict.fromkeys(("%ntid.y", "%ntid.z"), zero + 1),
         }
         self.special = {name: values.astype(np.uint32) for name, values in of_lane.items()}
         self.registers = [np.zeros(self.size, UNSIGNED[bits]) for bits in kernel.register_bits]
@@ -176,7 +180,7 @@ class _Machine:
 
     def _located(self, error: PtxError, instruction: Instruction) -> str:
         lane = self.lanes()[error.lane]
-        block = (int(self.special["%ctaid.x"][lane]), int(self.special["%ctaid.y"][lane]))
+        block = tuple(int(self.special[f"%ctaid.{axis}"][lane]) for axis in "xyz")
         thread = int(self.special["%tid.x"][lane])
         where = f"block {block}, thread {thread}, line {instruction.line}: {instruction.text}"
         return f"{error}\n  {where}"
