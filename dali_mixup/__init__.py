@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dali_mixup.loaders.dali import MixupClassificationIterator, MixupGenericIterator
     from dali_mixup.loaders.nodes import MixupNode
     from dali_mixup.loaders.pipeline import image_pipeline, validation_pipeline
+    from dali_mixup.loaders.video import video_pipeline
 
 __version__ = "0.1.0"
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "dali_checkpoints",
     "image_pipeline",
     "validation_pipeline",
+    "video_pipeline",
     "warm_up",
 ]
 
@@ -44,6 +46,7 @@ _HEAVY = {
     "check_labels": "backends.cuda.backend",
     "image_pipeline": "loaders.pipeline",
     "validation_pipeline": "loaders.pipeline",
+    "video_pipeline": "loaders.video",
     "warm_up": "backends.cuda.backend",
 }
 

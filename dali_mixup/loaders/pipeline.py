@@ -252,21 +252,13 @@ def _pipeline(
     device_id: int,
     **options: Any,
 ) -> Pipeline:
-    require_int("batch_size", batch_size, least=1)
+    require_machine(device, batch_size, num_threads, shard_id, num_shards)
     if require_int("repeated_augmentation", repeated_augmentation, least=1) > batch_size:
         raise ValueError(
             f"repeated_augmentation: expected at most batch_size, {batch_size}, got "
             f"{repeated_augmentation}"
         )
-    require_int("num_threads", num_threads, least=1)
-    require_int("num_shards", num_shards, least=1)
-    require_int("shard_id", shard_id, least=0, below=num_shards)
-    require_choice("device", device, DEVICES, optional=False)
-    if device == "gpu" and backend.GetCUDADeviceCount() == 0:  # type: ignore[attr-defined]
-        raise ValueError("device: expected 'cpu' on a machine without a GPU, got 'gpu'")
-    folder = os.fspath(root)
-    if not os.path.isdir(folder):
-        raise FileNotFoundError(f"root: expected a folder with one folder a class, got {folder!r}")
+    folder = require_folder(root)
 
     @pipeline_def(
         batch_size=batch_size,
@@ -291,3 +283,24 @@ def _pipeline(
 
     with augmentation.dalis_own_names():
         return graph()
+
+
+def require_machine(
+    device: str, batch_size: int, num_threads: int, shard_id: int, num_shards: int
+) -> None:
+    """Raise TypeError or ValueError unless a pipeline can run with these settings here."""
+    require_int("batch_size", batch_size, least=1)
+    require_int("num_threads", num_threads, least=1)
+    require_int("num_shards", num_shards, least=1)
+    require_int("shard_id", shard_id, least=0, below=num_shards)
+    require_choice("device", device, DEVICES, optional=False)
+    if device == "gpu" and backend.GetCUDADeviceCount() == 0:  # type: ignore[attr-defined]
+        raise ValueError("device: expected 'cpu' on a machine without a GPU, got 'gpu'")
+
+
+def require_folder(root: str | os.PathLike[str]) -> str:
+    """The folder's path; FileNotFoundError where there is none."""
+    folder = os.fspath(root)
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"root: expected a folder with one folder a class, got {folder!r}")
+    return folder

@@ -518,15 +518,22 @@ def test_the_pipelines_know_nothing_of_mixup():
     }
 
 
-@pytest.mark.parametrize("missing", ["nvidia.dali", "nvidia.dali.auto_aug.rand_augment"])
-def test_what_is_missing_is_named_with_what_to_install(monkeypatch, missing):
+@pytest.mark.parametrize(
+    ("module", "missing"),
+    [
+        ("pipeline", "nvidia.dali"),
+        ("pipeline", "nvidia.dali.auto_aug.rand_augment"),
+        ("video", "nvidia.dali"),
+    ],
+)
+def test_what_is_missing_is_named_with_what_to_install(monkeypatch, module, missing):
     monkeypatch.setitem(sys.modules, missing, None)
-    for name in ("pipeline", "augmentation"):
+    for name in ("pipeline", "augmentation", "video"):
         monkeypatch.delitem(sys.modules, f"dali_mixup.loaders.{name}", raising=False)
     monkeypatch.delattr("dali_mixup.loaders.augmentation", raising=False)
 
     with pytest.raises(ModuleNotFoundError, match="needs NVIDIA DALI") as raised:
-        import_module("dali_mixup.loaders.pipeline")
+        import_module(f"dali_mixup.loaders.{module}")
 
     assert f"{missing!r} is missing: pip install 'dali-mixup[cuda12]'" in str(raised.value)
     assert raised.value.name == missing
