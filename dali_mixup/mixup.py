@@ -89,9 +89,10 @@ class Mixup:
         Dense rows of shape (B, num_classes), or ``(own, partner, lam)`` for a two-index loss.
     output : OutputFormat, optional
         The dtype, layout and normalisation of the mixed images. None keeps dtype and layout.
-    layout : {"HWC", "CHW", "HW"}, optional
-        The layout of the incoming images. "HW": one channel and shape (B, H, W). None: inferred
-        from their shape; ambiguous shapes raise ValueError.
+    layout : {"HWC", "CHW", "HW", "FHWC", "FCHW", "CFHW"}, optional
+        The layout of the incoming images. "HW": one channel and shape (B, H, W). With F, the
+        frames: clips or volumes, whose frames are mixed alike. None: inferred from the shape;
+        ambiguous shapes raise ValueError.
     ignore_index : int, optional
         A class id, such as -1 or -100, whose samples are neither mixed nor mixed into others. Their
         rows of soft labels are zeros, which the functions of ``dali_mixup.losses`` leave out;
@@ -389,7 +390,8 @@ class Mixup:
         ----------
         images : torch tensor or numpy array, shape (B, C, H, W) or (B, H, W, C)
             uint8, float16, bfloat16 or float32, with 1, 3 or 4 channels; (B, H, W) with
-            ``layout="HW"``. float64 is converted to float32. They are not written to.
+            ``layout="HW"``; clips of shape (B, F, H, W, C), (B, F, C, H, W) or (B, C, F, H, W).
+            float64 is converted to float32. They are not written to.
         labels : torch tensor or numpy array, or None
             Class ids, integers of shape (B,) or (B, 1), or dense rows of shape (B, num_classes).
         plan : MixPlan or DevicePlan, optional

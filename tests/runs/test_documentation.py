@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 from unittest import SkipTest
 
+import numpy as np
 import pytest
 from support.requirements import require
+from support.videos import write_video
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -44,9 +46,15 @@ def a_users_machine(tmp_path, monkeypatch, photo_folder, torch):
     for name in ("imagenet/train", "photos/train", "photos/val"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).symlink_to(photo_folder)
+    for name in ("archery", "bowling"):
+        folder = tmp_path / "kinetics" / "train" / name
+        folder.mkdir(parents=True)
+        write_video(folder / "clip.avi", np.full((64, 120, 160, 3), 90, np.uint8))
     monkeypatch.chdir(tmp_path)
     if not torch.cuda.is_available():
-        for make in (pipeline.image_pipeline, pipeline.validation_pipeline):
+        video = require("dali_mixup.loaders.video", backend="dali")
+        made = pipeline.image_pipeline, pipeline.validation_pipeline, video.video_pipeline
+        for make in made:
             monkeypatch.setattr(make, "__defaults__", (224, "cpu"))
     return {"model": Averages(torch), "torch": torch}
 

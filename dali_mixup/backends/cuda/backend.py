@@ -112,7 +112,7 @@ def blend(
     images : tensor on a GPU
     plan : MixPlan or DevicePlan
     output : OutputFormat, optional
-    layout : {"CHW", "HWC"}
+    layout : {"CHW", "HWC", "FHWC", "FCHW", "CFHW"}
     out : tensor, optional
 
     Returns
@@ -263,7 +263,7 @@ def raise_reported() -> None:
 
 
 def warm_up(
-    shape: tuple[int, int, int, int],
+    shape: tuple[int, ...],
     dtype: torch.dtype = torch.uint8,
     output: OutputFormat | None = None,
     *,
@@ -278,12 +278,12 @@ def warm_up(
 
     Parameters
     ----------
-    shape : (int, int, int, int)
+    shape : (int, ...)
         Of the images.
     dtype : torch.dtype
         Of the images.
     output : OutputFormat, optional
-    layout : {"HWC", "CHW"}
+    layout : {"HWC", "CHW", "FHWC", "FCHW", "CFHW"}
         Of the images.
     num_classes : int
     device : torch.device or str
