@@ -96,7 +96,7 @@ def cases_of_clips(dtype: str):
     outs = [out for out in NUMPY if out != "uint8" or dtype == "uint8"]
     unit = {"uint8": 1, "float32": 4}
     starts = [(None, None), (0, 0), *((shift, shift) for shift in (2, 4, 8))]
-    starts.append((unit.get(dtype, 2), 0))
+    starts += [(unit.get(dtype, 2), 0), (8, 0), (0, 8)]
     for out, layout, out_layout, channels in itertools.product(outs, CLIPS, CLIPS, (1, 3, 4)):
         normalise = {} if out == "uint8" else {"mean": 0.4, "std": 1.3}
         output = OutputFormat(dtype=out, layout=out_layout, **normalise)
