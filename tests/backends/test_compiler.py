@@ -80,7 +80,7 @@ def test_a_planted_syntax_error_shows_file_and_line():
 
 
 def test_parameters_of_another_size_do_not_compile():
-    source = read_kernel("mixup.cu").replace("Word plane, width;", "Word plane, width, depth;")
+    source = read_kernel("mixup.cu").replace("Word plane, width;", "Word plane, width; Int64 depth;")
 
     with pytest.raises(RuntimeError, match="launch parameters"):
         nvrtc.compile_kernels((ALIGNED[0].name,), "sm_90", source=source)
