@@ -4,7 +4,7 @@ CORE = .venv-core/bin
 FLOORS = .venv-floors/bin
 CUDA13 = .venv-cuda13/bin
 
-.PHONY: demo bench test test-wheel test-floors test-sdist nightly lint docs dist
+.PHONY: demo bench test test-full test-wheel test-floors test-sdist nightly lint docs dist
 
 # The main job on real photographs: make demo, or make demo IMAGES=folder/with/one/folder/a/class
 demo: .venv/ready
@@ -20,8 +20,11 @@ bench: .venv/bench-ready
 		--batch-size 256 --num-classes 100 --threads 1 --rounds 100 \
 		--json benchmarks/results/cpu-small-$$from.json || exit 1; done
 
-# The reference alone, as installed from the wheel; then all that needs no GPU.
-test: lint test-wheel
+# The reference alone, as installed from the wheel, and all that needs no GPU, side by side.
+test: .venv/ready .venv-core/ready
+	$(MAKE) --jobs 2 --output-sync=target lint test-wheel test-full
+
+test-full: .venv/ready
 	DALI_MIXUP_TEST_BACKENDS=numpy,host,ptx,torch,dali,dynamic $(FULL)/pytest
 
 # The wheel in an environment with numpy and pytest, from outside the package's folder.

@@ -59,7 +59,7 @@ def test_a_volume_keeps_its_dtype_and_layout(backend, dtype, channels):
 @pytest.mark.parametrize(("layout", "out_layout"), PAIRS)
 def test_every_pixel_comes_from_its_own_place(backend, layout, out_layout):
     """A clip whose pixels are the numbers of their sample, frame, row and column."""
-    sample, number, y, x, _ = np.indices((3, FRAMES, 4, 6, 1))
+    sample, number, y, x, _ = np.indices((3, FRAMES, 5, 5, 1))
     clips = (((sample * 8 + number) * 8 + y) * 8 + x).astype(np.float32)
     plan = MixPlan([2, 0, 1], [0.5, 1.0, 0.0], [[1, 3, 2, 5], [0, 0, 0, 0], [0, 0, 0, 0]])
 

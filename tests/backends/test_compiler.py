@@ -26,6 +26,8 @@ from support.machine_code import (  # noqa: E402
 
 from dali_mixup.backends.cuda.source import read_kernel  # noqa: E402
 
+ARCHITECTURES = ["sm_80", "sm_90", "sm_100", "sm_120"]
+
 
 def resources(log: str) -> list[tuple[int, ...]]:
     """Bytes of stack, spill stores and spill loads of each kernel, from ptxas."""
@@ -46,9 +48,8 @@ def assert_compiles_without_local_memory(kernels: tuple[str, ...], architecture:
     assert found == [(0, 0, 0)] * len(kernels)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_every_specialisation_compiles_without_spills_or_local_memory(dtype):
-    assert_compiles_without_local_memory(tuple(specializations(BY_VALUE, (dtype,))), "sm_90")
+def test_every_specialisation_of_bytes_compiles_without_spills_or_local_memory():
+    assert_compiles_without_local_memory(tuple(specializations(BY_VALUE, ("uint8",))), "sm_90")
 
 
 @pytest.mark.parametrize("architecture", ["sm_75", "sm_80", "sm_100", "sm_120"])
@@ -60,9 +61,12 @@ def test_what_aligned_batches_use_compiles_everywhere(architecture):
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("architecture", ["sm_75", "sm_80", "sm_100", "sm_120"])
-def test_every_specialisation_compiles_everywhere(architecture, dtype):
-    assert_compiles_without_local_memory(tuple(specializations(BY_VALUE, (dtype,))), architecture)
+@pytest.mark.parametrize("frames", ["STILLS", "CLIPS"])
+@pytest.mark.parametrize("architecture", ["sm_75", *ARCHITECTURES])
+def test_every_specialisation_compiles_everywhere(architecture, frames, dtype):
+    kernels = tuple(specializations(BY_VALUE, (dtype,), frames))
+
+    assert_compiles_without_local_memory(kernels, architecture)
 
 
 @pytest.mark.parametrize("plan", ["PlanByPointer", "PlanByValue<2039>"])
@@ -80,7 +84,9 @@ def test_a_planted_syntax_error_shows_file_and_line():
 
 
 def test_parameters_of_another_size_do_not_compile():
-    source = read_kernel("mixup.cu").replace("Word plane, width;", "Word plane, width; Int64 depth;")
+    source = read_kernel("mixup.cu").replace(
+        "Word plane, width;", "Word plane, width; Int64 depth;"
+    )
 
     with pytest.raises(RuntimeError, match="launch parameters"):
         nvrtc.compile_kernels((ALIGNED[0].name,), "sm_90", source=source)
@@ -101,11 +107,13 @@ def test_the_check_of_local_memory_notices_it():
 
 
 needs_disassembler = pytest.mark.skipif(disassembler() is None, reason="nvdisasm is not installed")
-ARCHITECTURES = ["sm_80", "sm_90", "sm_100", "sm_120"]
 
 
 @needs_disassembler
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "architecture",
+    ["sm_90", "sm_100", *(pytest.param(a, marks=pytest.mark.nightly) for a in ("sm_80", "sm_120"))],
+)
 @pytest.mark.parametrize("aligned", ALIGNED)
 def test_the_machine_code_reads_and_writes_widely_and_fuses_nothing_else(aligned, architecture):
     assert machine_code_problems(aligned, architecture) == []
