@@ -7,7 +7,7 @@ import pytest
 from support.requirements import require
 
 import dali_mixup
-from dali_mixup import Mixup, MixupGenericIterator, MixupLoader, OutputFormat
+from dali_mixup import Mixup, MixupLoader, OutputFormat
 from dali_mixup.backends import reference
 from dali_mixup.output import CLIPS
 
@@ -152,7 +152,7 @@ def test_an_iterator_mixes_clips_as_the_reference_does(pipelines, layout):
     mixup = Mixup(num_classes=3, cutmix_alpha=1.0, mode="elem", output=output, layout=layout)
     make = lambda: pipelines(output_layout=layout, seed=4)  # noqa: E731
     plain = plugin.DALIGenericIterator(make(), ["data", "label"], reader_name="Reader")
-    loader = MixupGenericIterator(
+    loader = dali_mixup.MixupGenericIterator(
         make(), ["data", "label"], reader_name="Reader", mixup=mixup, plan_key="plan"
     )
 
