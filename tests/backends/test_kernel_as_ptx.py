@@ -22,7 +22,7 @@ from support.kernel_cases import (  # noqa: E402
     shape_of,
 )
 from support.ptx_batch import run  # noqa: E402
-from support.ptx_cache import kernels_for  # noqa: E402
+from support.ptx_cache import PtxKernels, kernels_for  # noqa: E402
 from support.specializations import some_of_clips, specializations  # noqa: E402
 
 from dali_mixup import MixPlan, OutputFormat  # noqa: E402
@@ -60,7 +60,7 @@ def test_every_specialisation_equals_the_reference_in_every_bit(dtype):
     chosen = {}
     for batch in batches(dtype):
         chosen.setdefault(without_plan(batch.launch().kernel), batch)
-    kernels = kernels_for("compute_90")
+    kernels = PtxKernels("compute_90")
     kernels.prepare(batch.launch().kernel for batch in chosen.values())
 
     for batch in chosen.values():
@@ -75,7 +75,7 @@ def test_clips_equal_the_reference_in_every_bit(dtype):
     for batch in batches(dtype, cases_of_clips):
         chosen.setdefault(without_plan(batch.launch().kernel), batch)
     some = {without_plan(k) for k in some_of_clips("PlanByPointer", (dtype,))}
-    kernels = kernels_for("compute_90")
+    kernels = PtxKernels("compute_90")
     kernels.prepare(chosen[kernel].launch().kernel for kernel in some)
 
     for kernel in some:
@@ -86,7 +86,7 @@ def test_clips_equal_the_reference_in_every_bit(dtype):
 @pytest.mark.parametrize("dtype", NUMPY)
 @pytest.mark.parametrize("architecture", ["compute_90", "compute_100"])
 def test_every_case_of_clips_equals_the_reference(architecture, dtype):
-    kernels, every = kernels_for(architecture), list(batches(dtype, cases_of_clips))
+    kernels, every = PtxKernels(architecture), list(batches(dtype, cases_of_clips))
     kernels.prepare(batch.launch().kernel for batch in every)
 
     for batch in every:
@@ -101,7 +101,7 @@ def test_every_case_of_clips_equals_the_reference(architecture, dtype):
 @pytest.mark.parametrize("dtype", NUMPY)
 @pytest.mark.parametrize("architecture", ["compute_75", "compute_90", "compute_100"])
 def test_every_case_equals_the_reference_on_every_architecture(architecture, dtype):
-    kernels, met = kernels_for(architecture), set()
+    kernels, met = PtxKernels(architecture), set()
     every = [batch for batch in batches(dtype)]
     every += [Batch(**{**vars(b), "by_pointer": not b.by_pointer}) for b in every]
     kernels.prepare(batch.launch().kernel for batch in every)

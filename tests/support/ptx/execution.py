@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
@@ -213,7 +213,7 @@ class _Machine:
 # ---- instructions into functions -----------------------------------------------------------------
 
 
-@cache
+@lru_cache(maxsize=32)  # a kernel is some thousand functions
 def _compiled(kernel: Kernel) -> list[list[tuple[Instruction, Step]]]:
     empty = [bytes(parameter.size) for parameter in kernel.parameters]
     addresses = {p.name: p.address for p in _parameter_memory(kernel, empty).allocations}
