@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import shutil
 from contextlib import suppress
 from importlib import import_module
@@ -12,6 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 from support.requirements import BACKENDS, VARIABLE, require, skip_or_fail, wanted
+
+
+# A DALI pipeline whose destructor runs in a forked process crashes it, and a failed or skipped test leaves
+# pipelines that only the garbage collector frees.
+os.register_at_fork(before=gc.collect)
 
 
 def pytest_configure() -> None:
