@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dali_mixup.advice import advise_normalization, advise_settings
-from dali_mixup.backends.inputs import BACKENDS, LAYOUTS, Images, as_images
-from dali_mixup.backends.labels import class_count, is_ignored, without_ignored
+from dali_mixup.backends.heads import checked_classes, classes_of_heads, in_the_form_of, split
+from dali_mixup.backends.inputs import BACKENDS, LAYOUTS, Images, as_images, find_backend
+from dali_mixup.backends.labels import as_rows, is_ignored, without_ignored
 from dali_mixup.checks import (
     KEY_LIMIT,
     require_choice,
@@ -62,9 +63,10 @@ class Mixup:
 
     Parameters
     ----------
-    num_classes : int or None
-        The number of classes; class ids are in [0, num_classes). None: labels are dense rows, with
-        one column per class.
+    num_classes : int, None or dict
+        The number of classes; class ids are in [0, num_classes). None: labels are dense rows with
+        one column per class, or the values of a regression, and are mixed as they are. A dict has
+        one of these for each head of a model with several: ``{"make": 196, "color": 12}``.
     alpha : float >= 0
         Mixup's ``lam ~ Beta(alpha, alpha)``; 0 turns mixup off. The paper's ImageNet range is
         0.1 to 0.4.
@@ -82,9 +84,12 @@ class Mixup:
         is its own partner; ``B - 1 - i`` (timm); ``i - 1`` (torchvision). In mode "pair" the first
         two draw random pairs, and with an odd batch size one sample is its own partner; "roll" is
         refused.
+    fold : bool
+        True: ``max(lam, 1 - lam)`` takes the place of lam, so that each sample's own share is at
+        least 1/2, as in fast.ai and big_vision. False: as in the paper.
     label_smoothing : float in [0, 1)
         s: labels y become ``(1 - s) * y + s / num_classes``. Smooth here or in the loss, not in
-        both.
+        both. Labels without a number of classes are not smoothed.
     targets : {"soft", "pairs"}
         Dense rows of shape (B, num_classes), or ``(own, partner, lam)`` for a two-index loss.
     output : OutputFormat, optional
@@ -127,13 +132,14 @@ class Mixup:
     Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers", ICCV 2019.
     """
 
-    num_classes: int | None
+    num_classes: int | Mapping[str, int | None] | None
     alpha: float = 0.2
     cutmix_alpha: float = 0.0
     switch_prob: float = 0.5
     prob: float = 1.0
     mode: str = "batch"
     pairing: str = "permutation"
+    fold: bool = False
     label_smoothing: float = 0.0
     targets: str = "soft"
     output: OutputFormat | None = None
@@ -147,8 +153,7 @@ class Mixup:
     _run: ClassVar[Callable[..., Any]] = staticmethod(lambda call, *arguments: call(*arguments))
 
     def __post_init__(self) -> None:
-        if self.num_classes is not None:
-            self._keep("num_classes", require_int("num_classes", self.num_classes, least=1))
+        self._keep("num_classes", checked_classes(self.num_classes))
         self._keep("seed", require_int("seed", self.seed, least=0))
         if self.rank is not None:
             self._keep("rank", require_int("rank", self.rank, least=0, below=KEY_LIMIT))
@@ -176,13 +181,9 @@ class Mixup:
                 "pairing: expected 'permutation', 'derangement' or 'flip' in mode 'pair', "
                 "got 'roll', whose partners are not each other's"
             )
-        if self.targets == "pairs":
-            self._require_pairs()
-        if self.num_classes is None and self.ignore_index is not None:
-            raise ValueError(
-                f"num_classes: expected an int beside ignore_index={self.ignore_index}, got None; "
-                "ignored are class ids"
-            )
+        if not isinstance(self.fold, bool):
+            raise TypeError(f"fold: expected True or False, got {self.fold!r}")
+        self._require_classes()
         advise_settings(self.alpha, self.cutmix_alpha, self.prob, stacklevel=3)
         self._epoch = self._step = 0
         self._judged = False
@@ -195,15 +196,32 @@ class Mixup:
         """Store a setting in Python's own type, which JSON knows."""
         self.__dict__[name] = value
 
+    def _require_classes(self) -> None:
+        """Raise ValueError where a setting asks for class ids, and `num_classes` tells of none."""
+        heads = classes_of_heads(self.num_classes)
+        if self.label_smoothing and not any(heads):
+            raise ValueError(
+                f"num_classes: expected an int beside label_smoothing={self.label_smoothing}, got "
+                f"{self.num_classes}; labels without a number of classes are mixed as they are"
+            )
+        if self.ignore_index is not None and not isinstance(self.num_classes, int):
+            raise ValueError(
+                f"num_classes: expected an int beside ignore_index={self.ignore_index}, got "
+                f"{self.num_classes}; ignored are the class ids of a single head"
+            )
+        if self.targets == "pairs":
+            self._require_pairs()
+
     def _require_pairs(self) -> None:
         if self.label_smoothing:
             raise ValueError(
                 f"label_smoothing: expected 0 beside targets='pairs', got {self.label_smoothing}; "
                 "give it to the loss"
             )
-        if self.num_classes is None:
+        if not all(classes_of_heads(self.num_classes)):
             raise ValueError(
-                "num_classes: expected an int beside targets='pairs', got None; pairs are class ids"
+                f"num_classes: expected an int beside targets='pairs', got {self.num_classes}; "
+                "pairs are class ids"
             )
         if self.ignore_index is not None:
             raise ValueError(
@@ -216,8 +234,9 @@ class Mixup:
             raise TypeError(f"enabled: expected True or False, got {value!r}")
         if name in self.__dataclass_fields__ and name != "enabled" and name in self.__dict__:
             raise AttributeError(
-                f"{name}: a setting is fixed once it is made; "
-                f"use dataclasses.replace(mixup, {name}={value!r}), whose draws begin at epoch 0"
+                f"{name}: a setting is fixed once it is made; use "
+                f"dataclasses.replace(mixup, {name}={value!r}), and where a loader has the Mixup, "
+                "loader.mixup = dataclasses.replace(loader.mixup, ...)"
             )
         known = name in self.__dataclass_fields__ or name == "next_loader_at"
         if not known and not name.startswith("_"):
@@ -290,6 +309,7 @@ class Mixup:
                 prob=self.prob,
                 mode=self.mode,
                 pairing=self.pairing,
+                fold=self.fold,
             )
 
     @property
@@ -389,11 +409,14 @@ class Mixup:
         Parameters
         ----------
         images : torch tensor or numpy array, shape (B, C, H, W) or (B, H, W, C)
-            uint8, float16, bfloat16 or float32, with 1, 3 or 4 channels; (B, H, W) with
-            ``layout="HW"``; clips of shape (B, F, H, W, C), (B, F, C, H, W) or (B, C, F, H, W).
-            float64 is converted to float32. They are not written to.
-        labels : torch tensor or numpy array, or None
-            Class ids, integers of shape (B,) or (B, 1), or dense rows of shape (B, num_classes).
+            uint8, uint16, float16, bfloat16 or float32, with any number of channels; other numbers
+            than 1, 3 and 4 need `layout`. (B, H, W) with ``layout="HW"``; clips of shape
+            (B, F, H, W, C), (B, F, C, H, W) or (B, C, F, H, W). float64 is converted to float32.
+            They are not written to.
+        labels : torch tensor or numpy array, tuple or dict of them, or None
+            Class ids, integers of shape (B,) or (B, 1); dense rows of shape (B, num_classes); or,
+            with ``num_classes=None``, values, floats of shape (B,) or (B, D). With several heads a
+            dict with the keys of `num_classes`, or a tuple in their order.
         plan : MixPlan or DevicePlan, optional
             None draws the next plan; calls are counted.
 
@@ -402,9 +425,9 @@ class Mixup:
         images : torch tensor or numpy array
             In the form that `output` describes, in memory of their own.
         targets : torch tensor or numpy array, tuple of three, or None
-            ``targets="soft"``: float32, shape (B, num_classes). ``targets="pairs"``:
-            ``(own, partner, lam)``, int64, int64 and float32, each of shape (B,). None without
-            labels.
+            ``targets="soft"``: float32, shape (B, num_classes), or that of the values.
+            ``targets="pairs"``: ``(own, partner, lam)``, int64, int64 and float32, each of shape
+            (B,). None without labels. With several heads a dict or a tuple of these, as `labels`.
 
         Raises
         ------
@@ -443,19 +466,7 @@ class Mixup:
         if ignored is not None:
             require_left_alone(getattr(plan, "plan", plan), ignored)  # also of a DevicePlan
             labels = without_ignored(labels, self.ignore_index or 0)
-        num_classes = self.num_classes
-        if num_classes is None and labels is not None:
-            num_classes = class_count(labels)
-        mixed, targets = images.backend.mix(
-            images.pixels,
-            labels,
-            plan,
-            self.output or OutputFormat(),
-            layout=images.layout,
-            num_classes=num_classes,
-            label_smoothing=self.label_smoothing,
-            targets=self.targets,
-        )
+        mixed, targets = self._mix_heads(images, labels, plan)
         if not self._judged:
             self._judged = True
             advise_normalization(images.pixels, self.output, stacklevel=4)
@@ -464,6 +475,59 @@ class Mixup:
         if ignored is not None:
             targets[ignored] = 0
         return mixed, targets
+
+    def _mix_heads(self, images: Images, labels: Any, plan: MixPlan) -> tuple[Any, Any]:
+        """Images with the labels of the first head in one call, and those of the others after."""
+        backend, output = images.backend, self.output or OutputFormat()
+        if labels is None:
+            settings = {"num_classes": 1, "label_smoothing": 0.0, "targets": "soft"}
+            return backend.mix(  # type: ignore[no-any-return]
+                images.pixels, None, plan, output, layout=images.layout, **settings
+            )
+        mixed, targets = None, []
+        heads = zip(
+            split(labels, self.num_classes), classes_of_heads(self.num_classes), strict=True
+        )
+        for part, num_classes in heads:
+            rows = as_rows(part, num_classes)
+            settings = {
+                "num_classes": rows.num_classes,
+                "label_smoothing": self.label_smoothing if num_classes else 0.0,
+                "targets": self.targets,
+            }
+            if mixed is None:
+                mixed, target = backend.mix(
+                    images.pixels, rows.labels, plan, output, layout=images.layout, **settings
+                )
+            else:
+                target = backend.mix_labels(images.pixels, rows.labels, plan, **settings)
+            targets.append(target[:, 0] if rows.without_columns else target)
+        return mixed, in_the_form_of(labels, targets, self.num_classes)
+
+    def mix_masks(self, masks: Any, plan: MixPlan) -> Any:
+        """Mix masks by the plan of their images: the partner's pixels inside each box.
+
+        Parameters
+        ----------
+        masks : torch tensor or numpy array, shape (B, H, W), (B, 1, H, W) or (B, H, W, 1)
+            Integers of 8 to 64 bits, or bools; H and W are those of the images. They are not
+            written to.
+        plan : MixPlan or DevicePlan
+            One with CutMix alone: ``Mixup(alpha=0, cutmix_alpha=1.0)`` draws such plans.
+
+        Returns
+        -------
+        torch tensor or numpy array
+            With the shape and dtype of `masks`, in memory of their own.
+
+        Raises
+        ------
+        TypeError, ValueError
+            `masks` are outside the above, or `plan` weighs samples: a class of a mask has no mean
+            with another one.
+        """
+        array, backend = find_backend(masks, self.backend, "masks")
+        return self._run(backend.mix_masks, array, plan)
 
 
 def _position(epoch: int, step: int, stream: int) -> Position:

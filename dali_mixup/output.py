@@ -12,11 +12,17 @@ import numpy as np
 from dali_mixup.checks import require_choice
 
 DTYPES = ("float32", "float16", "bfloat16", "uint8")
+IN_DTYPES = ("uint8", "uint16", "float16", "bfloat16", "float32")
 STILLS, CLIPS = ("CHW", "HWC"), ("FHWC", "FCHW", "CFHW")
 LAYOUTS = (*STILLS, *CLIPS)
 """The axes of a sample, as DALI names them; F counts frames of a clip or slices of a volume."""
 
 CHANNELS = (1, 3, 4)
+"""Those that a layout is inferred from, and that have kernels of their own."""
+
+ELONGATED = 4
+"""Images are so many times as elongated in a layout that is not theirs, or more."""
+
 OTHER_UNITS = 100
 """A standard deviation below 1 and one so many times as large are not in the units of bytes."""
 
@@ -75,13 +81,15 @@ class OutputFormat:
     Parameters
     ----------
     dtype : {"float32", "float16", "bfloat16", "uint8"}, optional
-        None keeps the dtype of the input. "uint8" requires uint8 input and neither mean nor std.
+        None keeps the dtype of the input. "uint8" requires uint8 input and neither mean nor std;
+        uint16 input requires one of the floats.
     layout : {"CHW", "HWC", "FHWC", "FCHW", "CFHW"}, optional
         None keeps the layout of the input. Layouts with F, the frames, are those of clips and
         volumes.
     mean, std : float or sequence of one float per channel, optional
         ``(mixed - mean) * (1 / std)`` in the units of the incoming pixels: 0 to 255 for uint8, so
-        ImageNet's 0.485 is written ``0.485 * 255``. A missing mean is 0, a missing std is 1.
+        ImageNet's 0.485 is written ``0.485 * 255``; 0 to 65535 for uint16. A missing mean is 0, a
+        missing std is 1.
     channels_last : bool
         torch's memory format: shape (B, C, H, W), with the memory in the order of HWC. For stills.
 
@@ -128,39 +136,40 @@ class OutputFormat:
         Raises
         ------
         TypeError
-            `dtype` is none of "uint8", "float16", "bfloat16", "float32".
+            `dtype` is none of "uint8", "uint16", "float16", "bfloat16", "float32".
         ValueError
-            The shape is not that of a batch of images with 1, 3 or 4 channels, or this format does
-            not go with the input.
+            The shape is not that of a batch of images, or looks like one of another layout; or this
+            format does not go with the input.
         """
-        if dtype not in DTYPES:
-            raise TypeError(f"images: expected uint8, float16, bfloat16 or float32, got {dtype}")
+        if dtype not in IN_DTYPES:
+            raise TypeError(f"images: expected {', '.join(IN_DTYPES)}, got {dtype}")
         require_choice("layout", layout, LAYOUTS, optional=False)
         require_batch(shape, layout)
         batch, sides = shape[0], {"F": 1} | dict(zip(layout, shape[1:], strict=True))
         frames, channels, height, width = (sides[axis] for axis in "FCHW")
-        if not frames:
-            raise ValueError(f"images: expected frames in shape {shape} read as {layout}, got none")
-        if channels not in CHANNELS:
+        if not frames or not channels:
             raise ValueError(
-                f"images: expected 1, 3 or 4 channels, got {channels} "
-                f"in shape {shape} read as {layout}; is it the other layout?"
+                f"images: expected frames and channels, got shape {shape} read as {layout}"
             )
+        _require_plausible(shape, layout)
         out_dtype = self.dtype or dtype
-        if out_dtype == "uint8" and (dtype != "uint8" or self.normalizes):
+        if out_dtype == "uint16" or (
+            out_dtype == "uint8" and (dtype != "uint8" or self.normalizes)
+        ):
             given = f"{dtype} images" + (" with mean or std" if self.normalizes else "")
             raise ValueError(
-                f"output: expected a float dtype for {given}, got uint8; "
+                f"output: expected a float dtype for {given}, got {out_dtype}; "
                 "give OutputFormat(dtype='float32', ...)"
             )
         mean = inverse_std = None
         if self.normalizes:
             mean = _broadcast("mean", self.mean, 0.0, channels)
             std = _broadcast("std", self.std, 1.0, channels)
-            if dtype == "uint8" and min(std) < 1 and not 1 <= max(std) < OTHER_UNITS * min(std):
+            most = {"uint8": 255, "uint16": 65535}.get(dtype)
+            if most and min(std) < 1 and not 1 <= max(std) < OTHER_UNITS * min(std):
                 raise ValueError(
-                    f"std: expected the units of the pixels, 0 to 255, got {self.std}; "
-                    "multiply mean and std by 255"
+                    f"std: expected the units of the pixels, 0 to {most}, got {self.std}; "
+                    f"multiply mean and std by {most}"
                 )
             inverse_std = tuple(float(np.float32(1) / np.float32(s)) for s in std)
         out_layout = self.layout or ("CHW" if self.channels_last else layout)
@@ -189,6 +198,30 @@ def require_batch(shape: tuple[int, ...], layout: str | None = None) -> None:
         )
 
 
+def _require_plausible(shape: tuple[int, ...], layout: str) -> None:
+    """Raise ValueError where these are surely images of another layout.
+
+    That is where another layout has 1, 3 or 4 channels and this one has not, and images that are
+    far less elongated.
+    """
+    if shape[1 + layout.index("C")] in CHANNELS:
+        return
+    for other in LAYOUTS:
+        alike = len(other) == len(layout) and shape[1 + other.index("C")] in CHANNELS
+        if alike and ELONGATED * _elongation(shape, other) <= _elongation(shape, layout):
+            raise ValueError(
+                f"images: expected {layout}, got shape {tuple(shape)}, which is read as "
+                f"{shape[1 + layout.index('C')]} channels and looks like {other}; "
+                f"give layout={other!r}"
+            )
+
+
+def _elongation(shape: tuple[int, ...], layout: str) -> float:
+    """The longer side of an image divided by the shorter one."""
+    short, long = sorted(shape[1 + layout.index(side)] for side in "HW")
+    return long / max(short, 1)
+
+
 def guess_layout(shape: tuple[int, ...]) -> str:
     """The layout of a batch of this shape; ValueError where several or none are possible."""
     require_batch(shape)
@@ -196,8 +229,8 @@ def guess_layout(shape: tuple[int, ...]) -> str:
     possible = [each for each in candidates if shape[1 + each.index("C")] in CHANNELS]
     if not possible:
         raise ValueError(
-            f"images: expected 1, 3 or 4 channels, got shape {tuple(shape)}, where no axis of "
-            f"{', '.join(candidates)} can be the channels"
+            f"layout: expected one to follow from shape {tuple(shape)}, where no axis has 1, 3 or "
+            f"4 channels; give {' or '.join(f'layout={each!r}' for each in candidates)}"
         )
     if len(possible) > 1:
         advice = " or ".join(f"layout={each!r}" for each in possible)

@@ -209,6 +209,7 @@ def draw_plan(
     prob: float,
     mode: str,
     pairing: str,
+    fold: bool,
 ) -> MixPlan:
     """Draw a plan; the settings are those of :class:`dali_mixup.Mixup`, taken as checked."""
     own = np.arange(batch_size)
@@ -222,7 +223,7 @@ def draw_plan(
 
     applied = rng.random(draws) < prob if prob < 1 else np.ones(draws, bool)
     if cutmix_alpha == 0:
-        lam = rng.beta(alpha, alpha, draws) if alpha > 0 else np.ones(draws)
+        lam = _shares(rng, alpha, draws, fold=fold) if alpha > 0 else np.ones(draws)
         return MixPlan._drawn(partner, np.where(applied, lam, 1.0)[draw])
 
     if image_size is None:
@@ -230,7 +231,7 @@ def draw_plan(
     height, width = image_size
     if not height * width:
         raise ValueError(f"images: expected pixels to cut for CutMix, got {height} x {width}")
-    cut_lam = rng.beta(cutmix_alpha, cutmix_alpha, draws)
+    cut_lam = _shares(rng, cutmix_alpha, draws, fold=fold)
     box = cutmix_box(
         cut_lam, rng.integers(height, size=draws), rng.integers(width, size=draws), height, width
     )
@@ -239,9 +240,17 @@ def draw_plan(
     cut = applied
     if alpha > 0:
         cut = applied & (rng.random(draws) < switch_prob)
-        lam = np.where(cut, lam, rng.beta(alpha, alpha, draws))
+        lam = np.where(cut, lam, _shares(rng, alpha, draws, fold=fold))
     box[~cut | (area == 0)] = 0
     return MixPlan._drawn(partner, np.where(applied, lam, 1.0)[draw], box[draw])
+
+
+def _shares(
+    rng: np.random.Generator, alpha: float, size: int, *, fold: bool
+) -> NDArray[np.float64]:
+    """Shares of the own image; folded, the larger ones of lam and 1 - lam."""
+    lam = rng.beta(alpha, alpha, size)
+    return np.maximum(lam, 1 - lam) if fold else lam
 
 
 def _partners(pairing: str, size: int, rng: np.random.Generator) -> NDArray[np.intp]:

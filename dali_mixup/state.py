@@ -9,12 +9,14 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from dali_mixup.checks import KEY_LIMIT, require_int
 
-KEYS = ("epoch", "step", "mixup", "dali", "data", "loader")
+KEYS = ("epoch", "step", "mixup", "changed", "dali", "data", "loader")
+LATER_KEYS = {"changed"}
+"""Which states of older versions lack."""
 
 
 def settings_of(mixup: Any) -> dict[str, Any]:
@@ -24,17 +26,25 @@ def settings_of(mixup: Any) -> dict[str, Any]:
     return json.loads(json.dumps(settings))  # type: ignore[no-any-return]
 
 
+def changes(first: Any, now: Any) -> dict[str, Any]:
+    """The settings in which a Mixup differs from the one that a loader was made with."""
+    before = settings_of(first)
+    return {name: value for name, value in settings_of(now).items() if value != before[name]}
+
+
 def make_state(
     mixup: Any,
     epoch: int,
     step: int,
     checkpoints: Sequence[bytes] = (),
     *,
+    changed: Mapping[str, Any] | None = None,
     data: Any = None,
     loader: Any = None,
 ) -> dict[str, Any]:
     """The state of a run at a step of an epoch.
 
+    `changed` holds the settings that were changed since the loader was made with those of `mixup`.
     `checkpoints` are DALI's, one per pipeline. `data` describes the data and is compared when the
     state is loaded. `loader` is the state of the loader that is wrapped, if it has one.
     """
@@ -42,6 +52,7 @@ def make_state(
         "epoch": epoch,
         "step": step,
         "mixup": settings_of(mixup),
+        "changed": dict(changed or {}),
         "dali": [base64.b64encode(checkpoint).decode("ascii") for checkpoint in checkpoints],
         "data": data,
         "loader": loader,
@@ -76,12 +87,15 @@ def require_state(state: Any) -> None:
     """Raise TypeError or ValueError unless `state` has the form that :func:`make_state` makes."""
     if not isinstance(state, Mapping):
         raise TypeError(f"state: expected a dict from state_dict(), got {type(state).__name__}")
-    if set(state) != set(KEYS):
+    if set(state) | LATER_KEYS != set(KEYS):
         raise ValueError(f"state: expected the keys {sorted(KEYS)}, got {sorted(map(str, state))}")
     require_int("state['epoch']", state["epoch"], least=0, below=KEY_LIMIT)
     require_int("state['step']", state["step"], least=0, below=KEY_LIMIT)
     if not isinstance(state["mixup"], Mapping):
         raise TypeError(f"state['mixup']: expected a dict of settings, got {state['mixup']!r}")
+    later = state.get("changed", {})
+    if not isinstance(later, Mapping) or not set(later) <= set(state["mixup"]):
+        raise TypeError(f"state['changed']: expected a dict of settings, got {later!r}")
     texts = state["dali"]
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise TypeError("state['dali']: expected a list of str, one a pipeline")
@@ -93,12 +107,16 @@ def require_state(state: Any) -> None:
 
 
 def differences(saved: Mapping[str, Any], mixup: Any) -> list[str]:
-    """The settings in which `mixup` differs from the saved one, each as a message."""
+    """The settings in which `mixup` differs from the saved one, each as a message.
+
+    A setting that an older version did not have is compared by its default.
+    """
     now = settings_of(mixup)
+    before = {field.name: field.default for field in fields(mixup) if field.name in now} | {**saved}
     return [
-        f"{name}: expected {saved.get(name)!r} as saved, got {now.get(name)!r}"
-        for name in sorted({*map(str, saved), *now})
-        if saved.get(name) != now.get(name)
+        f"{name}: expected {before.get(name)!r} as saved, got {now.get(name)!r}"
+        for name in sorted({*map(str, before), *now})
+        if before.get(name) != now.get(name)
     ]
 
 

@@ -11,7 +11,7 @@ typedef unsigned int Word;
 typedef long long Int64;
 typedef unsigned long long Word64;
 
-enum Dtype { UINT8, FLOAT16, BFLOAT16, FLOAT32 };
+enum Dtype { UINT8, UINT16, UINT32, FLOAT16, BFLOAT16, FLOAT32 };  // UINT32: masks alone
 enum Layout { CHW, HWC };
 enum Frames { STILLS, CLIPS };
 enum Labels { NO_LABELS, INT32_IDS, INT64_IDS, DENSE_ROWS };
@@ -50,8 +50,11 @@ struct Batch {
   Word clip;          // elements of a sample of CLIPS; and those to its next frame and next plane:
   Word in_frame, in_plane, out_frame, out_plane;
   int num_classes, label_form;
+  Word channels;                 // of mix_any, and how many pixels a block takes there
+  Word tile;
   float keep, off;
   float mean[4], inverse_std[4];
+  const float* normalisation;  // of mix_any: all means, then all 1 / std; null: mean[0] and inverse_std[0]
 };
 
 // The host packs the same bytes (dali_mixup/backends/cuda/launch.py) and says here how many it thinks they are.
@@ -94,20 +97,26 @@ __device__ __forceinline__ Word two_bfloat16s(float low, float high) {
 #endif
 }
 
-// 2^23 + byte e of packed bytes: the last bits of 2^23 as a float32 count ones. PRMT runs at several
+__device__ constexpr bool is_integer(int dtype) { return dtype == UINT8 || dtype == UINT16; }
+
+// 2^23 + integer e of packed ones: the last bits of 2^23 as a float32 count ones. PRMT runs at several
 // times the rate of an integer conversion. It takes one immediate, which has to be the selector: 2^23,
 // first, then stays in a register.
 constexpr Word TWO_TO_23 = 0x4b000000;
 
-__device__ __forceinline__ float byte_and_two_to_23(const Word* words, int e) {
-  return __uint_as_float(__byte_perm(TWO_TO_23, words[e / 4], 0x3004 | e % 4));
+template <int DTYPE>
+__device__ __forceinline__ float integer_and_two_to_23(const Word* words, int e) {
+  if constexpr (DTYPE == UINT8)
+    return __uint_as_float(__byte_perm(TWO_TO_23, words[e / 4], 0x3004 | e % 4));
+  else
+    return __uint_as_float(__byte_perm(TWO_TO_23, words[e / 2], e % 2 ? 0x3276 : 0x3254));
 }
 
 // Element e of packed elements, exactly.
 template <int DTYPE>
 __device__ __forceinline__ float unpack(const Word* words, int e) {
-  if constexpr (DTYPE == UINT8)
-    return __fsub_rn(byte_and_two_to_23(words, e), __uint_as_float(TWO_TO_23));
+  if constexpr (is_integer(DTYPE))
+    return __fsub_rn(integer_and_two_to_23<DTYPE>(words, e), __uint_as_float(TWO_TO_23));
   else if constexpr (DTYPE == FLOAT16)
     return half_to_float(words[e / 2] >> 16 * (e % 2) & 0xffff);
   else if constexpr (DTYPE == BFLOAT16)
@@ -180,13 +189,13 @@ struct Weight {
       : value(twice(weight)), offset(twice(__fmul_rn(weight, -__uint_as_float(TWO_TO_23)))) {}
 };
 
-// weight * element e and weight * element f, each rounded once. For a byte v that is
+// weight * element e and weight * element f, each rounded once. For an integer v that is
 // fma(2^23 + v, weight, -2^23 * weight): both products are exact inside it.
 template <int DTYPE>
 __device__ __forceinline__ Two weighted(const Word* words, int e, int f, const Weight& weight) {
-  if constexpr (DTYPE == UINT8)
-    return multiply_add({byte_and_two_to_23(words, e), byte_and_two_to_23(words, f)}, weight.value,
-                        weight.offset);
+  if constexpr (is_integer(DTYPE))
+    return multiply_add({integer_and_two_to_23<DTYPE>(words, e), integer_and_two_to_23<DTYPE>(words, f)},
+                        weight.value, weight.offset);
   else
     return multiply(weight.value, {unpack<DTYPE>(words, e), unpack<DTYPE>(words, f)});
 }
@@ -195,7 +204,7 @@ __device__ __forceinline__ Two weighted(const Word* words, int e, int f, const W
 // --fmad=false too. It does not fuse mul.rn.f32x2 and add.rn.f32.
 template <int DTYPE>
 __device__ __forceinline__ Two sum_of_weighted(Two x, Two y) {
-  if constexpr (DTYPE == UINT8)
+  if constexpr (is_integer(DTYPE))
     return add(x, y);
   else
     return {__fadd_rn(x.a, y.a), __fadd_rn(x.b, y.b)};
@@ -203,7 +212,9 @@ __device__ __forceinline__ Two sum_of_weighted(Two x, Two y) {
 
 // ---- Memory ---------------------------------------------------------------------------------------
 
-__device__ constexpr int size_of(int dtype) { return dtype == UINT8 ? 1 : dtype == FLOAT32 ? 4 : 2; }
+__device__ constexpr int size_of(int dtype) {
+  return dtype == UINT8 ? 1 : dtype == FLOAT32 || dtype == UINT32 ? 4 : 2;
+}
 
 __device__ constexpr int words_in(int bytes) { return (bytes + 3) / 4; }
 
@@ -316,6 +327,18 @@ struct Chunk {
     }
   }
 
+  // The pixels whose bits are set are the partner's, the others the sample's own.
+  __device__ __forceinline__ void load_selected(const Byte* images, Word64 own, Word64 partner,
+                                                Word pixels, Word start, Word plane) {
+    constexpr Word ALL = (1u << PIXELS) - 1;
+    load_from(images, pixels == ALL ? partner : own, start, plane);
+    if (pixels != 0 && pixels != ALL) {
+      Chunk other;
+      other.load_from(images, partner, start, plane);
+      take(other, pixels);
+    }
+  }
+
   // A channel of two pixels, this one and the next one if there is one.
   __device__ __forceinline__ Two values(int pixel, int channel) const {
     const Word* from = words[run(channel)];
@@ -393,15 +416,25 @@ __device__ __forceinline__ Word ones(int count) {
   return (1u << (count < 0 ? 0 : count < PIXELS ? count : PIXELS)) - 1;
 }
 
-// Bit p: pixel start + p is inside the box.
-template <int PIXELS, int PERIOD>
-__device__ __forceinline__ Word inside(const Sample& sample, Word start, Word width) {
+__device__ __forceinline__ bool is_boxed(const Sample& sample) {
+  return sample.y0 < sample.y1 && sample.x0 < sample.x1;
+}
+
+// Whether pixels are taken as they are, and not weighted.
+__device__ __forceinline__ bool is_selected(const Sample& sample) {
+  return is_boxed(sample) || sample.lam == 1.0f || sample.lam == 0.0f;
+}
+
+// Of a sample that is selected, bit p: pixel start + p is the partner's. Rows of `width` elements have
+// `period` elements a pixel.
+template <int PIXELS>
+__device__ __forceinline__ Word taken(const Sample& sample, Word start, Word width, Word period) {
+  if (!is_boxed(sample)) return sample.lam == 1.0f ? 0 : ones<PIXELS>(PIXELS);
   Word y = start / width, x = start - y * width;
   Word bits = 0;
   for (Word p = 0; p < PIXELS; p += width - x, x = 0, ++y)
     if (y >= sample.y0 && y < sample.y1)
-      bits |= (ones<PIXELS>(sample.x1 * PERIOD - int(x)) & ~ones<PIXELS>(sample.x0 * PERIOD - int(x)))
-              << p;
+      bits |= (ones<PIXELS>(sample.x1 * period - x) & ~ones<PIXELS>(sample.x0 * period - x)) << p;
   return bits & ones<PIXELS>(PIXELS);
 }
 
@@ -457,8 +490,7 @@ __global__ void __launch_bounds__(
   const Word in_plane = FRAMES == CLIPS ? batch.in_plane : plane;
   const Word out_plane = FRAMES == CLIPS ? batch.out_plane : plane;
 
-  const bool boxed = sample.y0 < sample.y1 && sample.x0 < sample.x1;
-  const bool selects = boxed || sample.lam == 1.0f || sample.lam == 0.0f;
+  const bool selects = is_selected(sample);
   const Weight lam(sample.lam), rest(__fsub_rn(1.0f, sample.lam));
 
   constexpr int VALUES = PERIOD > 1 ? PERIOD : CHANNELS;
@@ -475,23 +507,18 @@ __global__ void __launch_bounds__(
     const Word start = first + u * BLOCK * PIXELS;
     if (start >= plane) return;
     const Word from = in_frame + From::offset(start);
-    From own, partner;
+    From own;
     Two mixed[(PIXELS + 1) / 2][CHANNELS];
     if (selects) {
-      constexpr Word ALL = (1u << PIXELS) - 1;
-      const Word partners = boxed ? inside<PIXELS, PERIOD>(sample, start, width)
-                            : sample.lam == 1.0f ? 0 : ALL;
-      own.load_from(batch.images, partners == ALL ? partner_image : own_image, from, in_plane);
-      if (partners != 0 && partners != ALL) {
-        partner.load_from(batch.images, partner_image, from, in_plane);
-        own.take(partner, partners);
-      }
+      const Word partners = taken<PIXELS>(sample, start, width, PERIOD);
+      own.load_selected(batch.images, own_image, partner_image, partners, from, in_plane);
 #pragma unroll
       for (int p = 0; p < PIXELS; p += 2)
 #pragma unroll
         for (int c = 0; c < CHANNELS; ++c)
           mixed[p / 2][c] = own.values(p, c);
     } else {
+      From partner;
       own.load_from(batch.images, own_image, from, in_plane);
       partner.load_from(batch.images, partner_image, from, in_plane);
 #pragma unroll
@@ -522,4 +549,139 @@ __global__ void __launch_bounds__(
       store<To::BYTES, To::ACCESS>(to, words);
     }
   }
+}
+
+// ---- Any number of channels -----------------------------------------------------------------------
+
+// Elements of one frame of a sample, mixed with its partner's.
+template <int IN>
+struct AnyElements {
+  static constexpr int SIZE = size_of(IN);
+
+  const Byte *own, *partner;
+  const bool selects;
+  const Weight lam, rest;
+
+  __device__ __forceinline__ AnyElements(const Batch& batch, const Sample& sample, Word i)
+      : own(frame_of(batch, i)), partner(frame_of(batch, sample.partner)),
+        selects(is_selected(sample)), lam(sample.lam), rest(__fsub_rn(1.0f, sample.lam)) {}
+
+  __device__ static __forceinline__ const Byte* frame_of(const Batch& batch, Word i) {
+    return batch.images + (Word64(i) * batch.clip + blockIdx.z * batch.in_frame) * SIZE;
+  }
+
+  // Where the sample is selected, those are the partner's whose bits are set.
+  template <int COUNT>
+  __device__ __forceinline__ void mix(const Word (&elements)[COUNT], Word partners,
+                                      float (&mixed)[COUNT]) const {
+    Word word, other;
+    if (selects) {
+#pragma unroll
+      for (int k = 0; k < COUNT; ++k) {
+        load<SIZE, SIZE>((partners >> k & 1 ? partner : own) + Word64(elements[k]) * SIZE, &word);
+        mixed[k] = unpack<IN>(&word, 0);
+      }
+      return;
+    }
+#pragma unroll
+    for (int k = 0; k < COUNT; ++k) {
+      load<SIZE, SIZE>(own + Word64(elements[k]) * SIZE, &word);
+      load<SIZE, SIZE>(partner + Word64(elements[k]) * SIZE, &other);
+      mixed[k] = sum_of_weighted<IN>(weighted<IN>(&word, 0, 0, lam), weighted<IN>(&other, 0, 0, rest)).a;
+    }
+  }
+};
+
+__device__ __forceinline__ float normalised(const Batch& batch, float value, Word channel) {
+  const float* all = batch.normalisation;
+  const float mean = all ? __ldg(all + channel) : batch.mean[0];
+  const float inverse_std = all ? __ldg(all + batch.channels + channel) : batch.inverse_std[0];
+  return __fmul_rn(__fsub_rn(value, mean), inverse_std);
+}
+
+// Images and labels, as above, for any number of channels. A thread makes COUNT elements of the output
+// at a time: as many as a word has, or one.
+//
+// To planes, a warp takes 32 runs of COUNT pixels of a plane; from HWC, 8 runs of each of 4 channels,
+// which are neighbours where they are read. It goes from channel to channel. To HWC, a block goes
+// through the elements of batch.tile pixels as they are written. What is read in parts of sectors is
+// read on while the L1 cache holds them.
+template <int IN, int IN_LAYOUT, int OUT, int OUT_LAYOUT, int COUNT, class Plan>
+__global__ void __launch_bounds__(BLOCK, 8)
+    mix_any(const __grid_constant__ Batch batch, const __grid_constant__ Plan plan) {
+  constexpr int RUNS = IN_LAYOUT == CHW ? 32 : 8, TOGETHER = 32 / RUNS;
+  constexpr int BYTES = COUNT * size_of(OUT);
+  const Word i = blockIdx.x;
+  const Sample sample = plan.samples[i];
+  const Word tile = OUT_LAYOUT == CHW ? BLOCK / TOGETHER * COUNT : batch.tile;
+  const Word first = blockIdx.y * tile, channels = batch.channels;
+  if (first >= batch.plane) {
+    if (batch.label_form != NO_LABELS && blockIdx.z == 0) write_target(batch, sample, i);
+    return;
+  }
+  const AnyElements<IN> images(batch, sample, i);
+  Byte* out = batch.out + (Word64(i) * batch.clip + blockIdx.z * batch.out_frame) * size_of(OUT);
+  Word elements[COUNT], channel[COUNT];
+  float values[COUNT];
+
+  if constexpr (OUT_LAYOUT == CHW) {
+    const Word lane = threadIdx.x % 32;
+    const Word start = first + (threadIdx.x / 32 * RUNS + lane % RUNS) * COUNT;
+    if (start >= batch.plane) return;
+    const Word partners = images.selects ? taken<COUNT>(sample, start, batch.width, 1) : 0;
+    for (Word c = lane / RUNS; c < channels; c += TOGETHER) {
+#pragma unroll
+      for (int k = 0; k < COUNT; ++k)
+        elements[k] = IN_LAYOUT == CHW ? c * batch.in_plane + start + k : (start + k) * channels + c;
+      images.mix(elements, partners, values);
+#pragma unroll
+      for (int k = 0; k < COUNT; ++k) values[k] = normalised(batch, values[k], c);
+      const Word word = pack<OUT>(values, 0, COUNT);
+      store<BYTES, BYTES>(out + Word64(c * batch.out_plane + start) * size_of(OUT), &word);
+    }
+  } else {
+    constexpr Word STEP = BLOCK * COUNT;
+    const Word pixels_on = STEP / channels, channels_on = STEP - pixels_on * channels;
+    const Word end = (first + tile < batch.plane ? first + tile : batch.plane) * channels;
+    Word start = first * channels + threadIdx.x * COUNT;
+    Word pixel = start / channels, c = start - pixel * channels;
+    for (; start < end; start += STEP) {
+      const Word partners =
+          images.selects ? taken<COUNT>(sample, start, batch.width * channels, channels) : 0;
+      Word at = pixel, next = c;
+#pragma unroll
+      for (int k = 0; k < COUNT; ++k) {
+        elements[k] = IN_LAYOUT == CHW ? next * batch.in_plane + at : start + k;
+        channel[k] = next;
+        if (++next == channels) next = 0, ++at;
+      }
+      images.mix(elements, partners, values);
+#pragma unroll
+      for (int k = 0; k < COUNT; ++k) values[k] = normalised(batch, values[k], channel[k]);
+      const Word word = pack<OUT>(values, 0, COUNT);
+      store<BYTES, BYTES>(out + Word64(start) * size_of(OUT), &word);
+      pixel += pixels_on;
+      c += channels_on;
+      if (c >= channels) c -= channels, ++pixel;
+    }
+  }
+}
+
+// ---- Masks ----------------------------------------------------------------------------------------
+
+// Each element is the sample's own or its partner's, as it is. DTYPE tells its size; those of 8 bytes
+// are PERIOD = 2 of 4.
+template <int DTYPE, int PERIOD, int PIXELS, class Plan>
+__global__ void __launch_bounds__(BLOCK)
+    select(const __grid_constant__ Batch batch, const __grid_constant__ Plan plan) {
+  using Run = Chunk<DTYPE, CHW, 1, PIXELS>;
+  const Word i = blockIdx.x;
+  const Sample sample = plan.samples[i];
+  const Word plane = batch.plane * PERIOD, start = (blockIdx.y * BLOCK + threadIdx.x) * PIXELS;
+  if (start >= plane) return;
+  const Word64 own = Word64(i) * plane, partner = Word64(Word(sample.partner)) * plane;
+  Run run;
+  run.load_selected(batch.images, own, partner,
+                    taken<PIXELS>(sample, start, batch.width * PERIOD, PERIOD), start, plane);
+  store<Run::BYTES, Run::ACCESS>(batch.out + (own + start) * size_of(DTYPE), run.words[0]);
 }

@@ -15,9 +15,8 @@ import numpy as np
 import pytest
 from support.requirements import BACKENDS, VARIABLE, require, skip_or_fail, wanted
 
-
-# A DALI pipeline whose destructor runs in a forked process crashes it, and a failed or skipped test leaves
-# pipelines that only the garbage collector frees.
+# A DALI pipeline that is garbage crashes a forked process when it is collected there. Tracebacks
+# that pytest keeps are in cycles with pipelines, so they are collected before each fork.
 os.register_at_fork(before=gc.collect)
 
 

@@ -57,29 +57,9 @@ def as_images(images: Any, backend: str, layout: str | None) -> Images:
     ValueError
         The shape is not that of a batch of images, or `layout` is None and does not follow from it.
     """
-    torch = sys.modules.get("torch")
-    if isinstance(images, np.ndarray):
-        device, module = "cpu", "reference"
-        if images.dtype == np.float64:
-            images = images.astype(np.float32)
-    elif torch is not None and isinstance(images, torch.Tensor):
-        device = images.device.type
-        module = {"cpu": "torch_cpu", "cuda": "cuda.backend"}.get(device, "")
-        images = import_module("dali_mixup.backends.tensors").as_dense(images, "images")
-        if images.dtype == torch.float64:
-            images = images.float()
-    else:
-        raise TypeError(
-            f"images: expected a numpy array or a torch tensor, got {type(images).__name__}; "
-            "a batch of DALI's dynamic mode becomes one by .torch(); name a loader's images by "
-            "data_key"
-        )
-    wanted = {"auto": device, "numpy": "cpu", "cupy": "cuda"}[backend]
-    if not module or wanted != device:
-        raise TypeError(
-            f"images: expected on {' or '.join(_DEVICES[backend])} for backend={backend!r}, "
-            f"got on {device!r}"
-        )
+    images, engine = find_backend(images, backend, "images")
+    if str(images.dtype).endswith("float64"):
+        images = images.astype(np.float32) if isinstance(images, np.ndarray) else images.float()
     without_channels = layout == "HW"
     if without_channels:
         if images.ndim != 3:
@@ -88,5 +68,35 @@ def as_images(images: Any, backend: str, layout: str | None) -> Images:
             )
         images, layout = images[:, None], "CHW"
     layout = layout or guess_layout(tuple(images.shape))
-    engine = import_module(f"dali_mixup.backends.{module}")
     return Images(images, layout, engine, without_channels)
+
+
+def find_backend(array: Any, backend: str, name: str) -> tuple[Any, Any]:
+    """The array without its autograd history, and the backend that takes it.
+
+    Raises
+    ------
+    TypeError
+        It is no numpy array and no dense torch tensor, or is on another device than `backend`
+        takes.
+    """
+    torch = sys.modules.get("torch")
+    if isinstance(array, np.ndarray):
+        device, module = "cpu", "reference"
+    elif torch is not None and isinstance(array, torch.Tensor):
+        device = array.device.type
+        module = {"cpu": "torch_cpu", "cuda": "cuda.backend"}.get(device, "")
+        array = import_module("dali_mixup.backends.tensors").as_dense(array, name)
+    else:
+        raise TypeError(
+            f"{name}: expected a numpy array or a torch tensor, got {type(array).__name__}; "
+            f"a batch of DALI's dynamic mode becomes one by .torch(); name a loader's {name} by "
+            f"{'data_key' if name == 'images' else 'mask_key'}"
+        )
+    wanted = {"auto": device, "numpy": "cpu", "cupy": "cuda"}[backend]
+    if not module or wanted != device:
+        raise TypeError(
+            f"{name}: expected on {' or '.join(_DEVICES[backend])} for backend={backend!r}, "
+            f"got on {device!r}"
+        )
+    return array, import_module(f"dali_mixup.backends.{module}")

@@ -52,20 +52,40 @@ def label_form(
     if kind not in "iu":
         raise TypeError(
             f"labels: expected integers as class ids {shape}, got kind {kind!r}; "
-            "dense labels have the shape (B, num_classes)"
+            "dense labels have the shape (B, num_classes), and values need num_classes=None"
         )
     return LabelForm(True, num_classes)
 
 
-def class_count(labels: Any) -> int:
-    """The number of columns of dense labels; ValueError for class ids, which do not tell it."""
+class Rows(NamedTuple):
+    """Labels as a backend takes them."""
+
+    labels: Any
+    num_classes: int
+    without_columns: bool
+    """They are values of shape (B,), and so are their targets."""
+
+
+def as_rows(labels: Any, num_classes: int | None) -> Rows:
+    """Labels beside this number of classes; None: values or dense rows, which are not smoothed.
+
+    Raises
+    ------
+    ValueError
+        `num_classes` is None and `labels` are class ids, which do not tell it.
+    """
+    if num_classes is not None:
+        return Rows(labels, num_classes, False)
     shape = tuple(labels.shape)
-    if len(shape) != 2 or (shape[1] == 1 and _is_integer(labels)):
+    if len(shape) == 1 and _is_float(labels):
+        return Rows(labels[:, None], 1, True)
+    if len(shape) != 2 or (shape[1] == 1 and not _is_float(labels)):
         raise ValueError(
-            "num_classes: expected an int beside class ids, got None and labels of shape "
-            f"{shape}; pass num_classes, or dense labels (B, num_classes)"
+            f"num_classes: expected an int beside class ids, got None and {_dtype_of(labels)} "
+            f"labels of shape {shape}; pass num_classes, or dense labels (B, num_classes), or "
+            "values as floats (B,) or (B, D)"
         )
-    return int(shape[1])
+    return Rows(labels, int(shape[1]), False)
 
 
 def is_ignored(labels: Any, ignore_index: int) -> NDArray[np.bool_]:
@@ -95,7 +115,16 @@ def without_ignored(labels: Any, ignore_index: int) -> Any:
 
 def _is_integer(labels: Any) -> bool:
     """Of a numpy array or a torch tensor: signed or unsigned, not bool."""
-    return str(labels.dtype).rpartition(".")[2].lstrip("u").startswith("int")
+    return _dtype_of(labels).lstrip("u").startswith("int")
+
+
+def _is_float(labels: Any) -> bool:
+    return "float" in _dtype_of(labels)
+
+
+def _dtype_of(labels: Any) -> str:
+    """Of a numpy array or a torch tensor: "int64", "float32", ..."""
+    return str(labels.dtype).rpartition(".")[2]
 
 
 def class_ids(labels: NDArray[Any], num_classes: int) -> NDArray[np.int64]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dali_mixup.backends.labels import class_ids, label_form, no_pairs, smoothing
+from dali_mixup.backends.masks import mask_shape
 from dali_mixup.output import BFLOAT16, Conversion, OutputFormat
 from dali_mixup.plan import MixPlan
 
@@ -45,8 +46,8 @@ def blend(
     Parameters
     ----------
     images : array, shape (B, C, H, W), (B, H, W, C) or with frames, as `layout` says
-        uint8, float16, float32, or bfloat16 as ``dali_mixup.output.BFLOAT16`` or ``ml_dtypes``'s,
-        with 1, 3 or 4 channels. Not written to.
+        uint8, uint16, float16, float32, or bfloat16 as ``dali_mixup.output.BFLOAT16`` or
+        ``ml_dtypes``'s, with any number of channels. Not written to.
     plan : MixPlan
         A plan of B samples. All frames of a clip are mixed alike.
     output : OutputFormat, optional
@@ -213,6 +214,39 @@ def label_pairs(
     return own, own[plan.partner], plan.lam.copy()
 
 
+def mix_masks(masks: Array, plan: MixPlan, empty: Callable[..., Array] = np.empty) -> Array:
+    """Return masks whose pixels come from where the pixels of the images come from.
+
+    Parameters
+    ----------
+    masks : array, shape (B, H, W), (B, 1, H, W) or (B, H, W, 1)
+        Integers of 8 to 64 bits, or bools. Not written to.
+    plan : MixPlan
+        A plan of B samples, each with a box or a ``lam`` of 0 or 1.
+    empty : callable
+        Allocates the result.
+
+    Returns
+    -------
+    array
+        With the shape and dtype of `masks`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Input outside the above.
+    """
+    batch, height, width = mask_shape(masks.shape, masks.dtype.name, plan)
+    own = masks.reshape(batch, height, width)
+    mixed = empty(masks.shape, masks.dtype)
+    np.copyto(mixed, masks)
+    target = mixed.reshape(own.shape)
+    for i, region in enumerate(_regions(plan)):
+        if region is not None:
+            target[i][region] = own[plan.partner[i]][region]
+    return mixed
+
+
 def mix(
     images: Array,
     labels: Array | None,
@@ -234,10 +268,27 @@ def mix(
     mixed = blend(images, plan, output, layout=layout, out=_output(form, empty))
     if labels is None:
         return mixed, None
+    return mixed, mix_labels(
+        images, labels, plan, num_classes=num_classes, label_smoothing=label_smoothing,
+        targets=targets, empty=empty,
+    )  # fmt: skip
+
+
+def mix_labels(
+    images: Array,
+    labels: Array,
+    plan: MixPlan,
+    *,
+    num_classes: int,
+    label_smoothing: float,
+    targets: str,
+    empty: Callable[..., Array] = np.empty,
+) -> Any:
+    """Mix labels alone, as :func:`mix` does; GPU backends take the device of the images."""
     if targets == "pairs":
-        return mixed, label_pairs(labels, plan, num_classes)
+        return label_pairs(labels, plan, num_classes)
     soft = empty((len(plan), num_classes), np.float32)
-    return mixed, soft_labels(labels, plan, num_classes, label_smoothing, out=soft)
+    return soft_labels(labels, plan, num_classes, label_smoothing, out=soft)
 
 
 def _pieces(form: Conversion, image_shape: tuple[int, ...]) -> tuple[list[slice], tuple[int, ...]]:
@@ -262,7 +313,8 @@ class _Group(NamedTuple):
 
 def _groups(plan: MixPlan, form: Conversion, size: int) -> Iterator[_Group]:
     rest = np.float32(1) - plan.lam
-    regions = _regions(plan, form)
+    planes = (slice(None),) if form.in_layout == "CHW" else ()
+    regions = _regions(plan, planes)
     for first in range(0, len(plan), size):
         own = slice(first, first + size)
         unweighed = [
@@ -276,9 +328,11 @@ def _groups(plan: MixPlan, form: Conversion, size: int) -> Iterator[_Group]:
         )
 
 
-def _regions(plan: MixPlan, form: Conversion) -> list[tuple[slice, ...] | None]:
-    """The region each image takes unchanged from its partner; None where images are weighed."""
-    planes = (slice(None),) if form.in_layout == "CHW" else ()
+def _regions(plan: MixPlan, planes: tuple[slice, ...] = ()) -> list[tuple[slice, ...] | None]:
+    """The region each image takes unchanged from its partner; None where images are weighed.
+
+    `planes` are those of each image, where it has axes before its rows.
+    """
     selected = {1.0: (slice(0),), 0.0: (slice(None),)}  # nothing, everything
     regions: list[tuple[slice, ...] | None] = [selected.get(lam) for lam in plan.lam.tolist()]
     if plan.box is not None:

@@ -40,9 +40,23 @@ def mix(
         targets=targets,
         empty=_memory.empty,
     )
-    if isinstance(target, tuple):
-        return _as_tensor(mixed), tuple(map(_as_tensor, target))
-    return _as_tensor(mixed), None if target is None else _as_tensor(target)
+    return _as_tensor(mixed), _as_tensors(target)
+
+
+def mix_labels(
+    images: torch.Tensor, labels: torch.Tensor, plan: MixPlan, **settings: Any
+) -> torch.Tensor | tuple[torch.Tensor, ...]:
+    """:func:`dali_mixup.backends.reference.mix_labels`, with tensors in and out."""
+    target = reference.mix_labels(
+        _as_numpy(images, "images"), _as_numpy(labels, "labels"), plan, empty=_memory.empty,
+        **settings,
+    )  # fmt: skip
+    return _as_tensors(target)  # type: ignore[no-any-return]
+
+
+def mix_masks(masks: torch.Tensor, plan: MixPlan) -> torch.Tensor:
+    """:func:`dali_mixup.backends.reference.mix_masks`, with tensors in and out."""
+    return _as_tensor(reference.mix_masks(_as_numpy(masks, "masks"), plan, _memory.empty))
 
 
 def _as_numpy(tensor: torch.Tensor, name: str) -> NDArray[Any]:
@@ -53,6 +67,13 @@ def _as_numpy(tensor: torch.Tensor, name: str) -> NDArray[Any]:
     if tensor.dtype == torch.bfloat16:
         return tensor.view(torch.int16).numpy().view(BFLOAT16)
     return tensor.numpy()
+
+
+def _as_tensors(target: Any) -> Any:
+    """Soft rows, a tuple of three, or None."""
+    if isinstance(target, tuple):
+        return tuple(map(_as_tensor, target))
+    return None if target is None else _as_tensor(target)
 
 
 def _as_tensor(array: NDArray[Any]) -> torch.Tensor:

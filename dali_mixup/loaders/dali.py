@@ -17,21 +17,22 @@ except ModuleNotFoundError as error:
     ) from error
 
 from dali_mixup.advice import MixupWarning, advise_augmentation, advise_subclass
-from dali_mixup.loaders.mixer import BatchMixer, data_of, require_restored
+from dali_mixup.loaders.mixer import BatchMixer, HasMixer, data_of, require_restored
 from dali_mixup.mixup import Mixup
-from dali_mixup.state import differences, read_position
+from dali_mixup.state import differences
 
 STATE_KEY = "dali_mixup"
 STATE_MARK = b"\ndali_mixup:"
 
 
-class _MixesWhatIsDelivered:
+class _MixesWhatIsDelivered(HasMixer):
     """Mixes in ``__next__``, after DALI has trimmed the batch.
 
     DALI prepares its first batch in the constructor and keeps running ahead. What the consumer
     gets, and in which epoch and with which settings, is known only here.
     """
 
+    mixer: BatchMixer | None
     output_map: list[str]
     _pipes: list[Any]
 
@@ -44,7 +45,8 @@ class _MixesWhatIsDelivered:
         *args: Any,
         mixup: Mixup | None = None,
         data_key: str | Sequence[str] | None = None,
-        label_key: str | tuple[()] | None = None,
+        label_key: str | Sequence[str] | None = None,
+        mask_key: str | Sequence[str] | None = None,
         target_key: str | None = None,
         plan_key: str | None = None,
         off_after_epoch: int | None = None,
@@ -55,6 +57,7 @@ class _MixesWhatIsDelivered:
         options: dict[str, Any] = {
             "data_key": data_key,
             "label_key": label_key,
+            "mask_key": mask_key,
             "target_key": target_key,
             "plan_key": plan_key,
             "off_after_epoch": off_after_epoch,
@@ -123,14 +126,14 @@ class _MixesWhatIsDelivered:
         """
         mixer = self._mixer_with_state()
         require_restored(state, self)
-        position = read_position(state, mixer.mixup, strict=strict, data=data_of(self))
+        position = state["epoch"], state["step"]
         if strict and self._restored_at not in (None, position):
             raise ValueError(
                 f"state: expected the position of the pipelines' checkpoints, epoch and step "
                 f"{self._restored_at}, got {position}; build the pipelines from this state's "
                 "checkpoints, or give strict=False"
             )
-        mixer.go_to(*position)
+        mixer.load_state_dict(state, strict=strict, data=data_of(self))
 
     def _mixer_with_state(self) -> BatchMixer:
         if self.mixer is None:
@@ -147,9 +150,10 @@ class _MixesWhatIsDelivered:
         saved = _state_in(iterator_data)
         if self.mixer is None or saved is None:
             return
-        self.mixer.load_state_dict(saved, strict=False)
+        found = differences(saved["mixup"], self.mixer.mixup)
+        self.mixer.load_state_dict(saved, strict=not found)
         self._restored_at = saved["epoch"], saved["step"]
-        if found := differences(saved["mixup"], self.mixer.mixup):
+        if found:
             warnings.warn(
                 f"the checkpoint is of a run with other settings: {'; '.join(found)}",
                 MixupWarning,
@@ -190,9 +194,13 @@ class MixupGenericIterator(_MixesWhatIsDelivered, DALIGenericIterator):  # type:
     data_key : str or sequence of str, optional
         The outputs with images. Several share one plan. None: the first of two outputs; of more,
         the only one with at least 3 dimensions.
-    label_key : str, optional
+    label_key : str or sequence of str, optional
         The output with labels; ``()`` for none. None: the second of two outputs; of more, the only
-        one named "label", "labels", "target", "targets" or "y".
+        one named "label", "labels", "target", "targets" or "y". With several heads, the outputs are
+        those that ``mixup.num_classes`` names.
+    mask_key : str or sequence of str, optional
+        The outputs with masks, as for :meth:`Mixup.mix_masks`, which share the plan of the images.
+        They need ``Mixup(alpha=0, cutmix_alpha=1.0)``.
     target_key : str, optional
         Adds the mixed targets under this key and leaves the labels as they are. None: the targets
         take the place of the labels.
@@ -225,6 +233,6 @@ class MixupClassificationIterator(_MixesWhatIsDelivered, DALIClassificationItera
     ----------
     *args, **kwargs
         Of ``DALIClassificationIterator``, in DALI's order: `pipelines`, `size`, `reader_name`, ...
-    mixup, data_key, label_key, target_key, plan_key, off_after_epoch
+    mixup, data_key, label_key, mask_key, target_key, plan_key, off_after_epoch
         As for :class:`MixupGenericIterator`.
     """

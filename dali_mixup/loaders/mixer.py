@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from dali_mixup.advice import LabelsSeen
+from dali_mixup.backends.heads import classes_of_heads, named_heads, split
 from dali_mixup.backends.inputs import as_images
+from dali_mixup.backends.masks import mask_size
 from dali_mixup.checks import KEY_LIMIT, require_int
 from dali_mixup.loaders.outputs import names_of, read, replaced
 from dali_mixup.mixup import Mixup, raise_reported
-from dali_mixup.state import dali_checkpoints, make_state, read_position
+from dali_mixup.output import OutputFormat
+from dali_mixup.state import changes, dali_checkpoints, make_state, read_position
 
 LABEL_NAMES = ("label", "labels", "target", "targets", "y")
+_KEY_OPTIONS = "data_key, label_key, mask_key"
 
 
 class BatchMixer:
@@ -26,9 +31,12 @@ class BatchMixer:
     data_key : str or sequence of str, optional
         The names of the images. Several outputs share one plan. None: the first of two outputs; of
         more, the only one with at least 3 dimensions.
-    label_key : str, optional
-        The name of the labels; an empty tuple for none. None: the second of two outputs; of more,
-        the only one with a usual name (`LABEL_NAMES`).
+    label_key : str or sequence of str, optional
+        The name of the labels; of several heads, the names of `mixup.num_classes`; an empty tuple
+        for none. None: the heads' names where there are such outputs; else the second of two
+        outputs; of more, the only one with a usual name (`LABEL_NAMES`).
+    mask_key : str or sequence of str, optional
+        The names of masks, which share the plan of the images.
     target_key : str, optional
         The name under which to add the mixed targets, beside the labels. None: in their place.
     plan_key : str, optional
@@ -42,30 +50,60 @@ class BatchMixer:
         mixup: Mixup,
         *,
         data_key: str | Sequence[str] | None = None,
-        label_key: str | tuple[()] | None = None,
+        label_key: str | Sequence[str] | None = None,
+        mask_key: str | Sequence[str] | None = None,
         target_key: str | None = None,
         plan_key: str | None = None,
         off_after_epoch: int | None = None,
     ) -> None:
-        if not isinstance(mixup, Mixup):
-            raise TypeError(
-                f"mixup: expected a Mixup, got {mixup!r}; those of compat have theirs in .mixup"
-            )
-        self.mixup = mixup
-        self.data_keys = tuple(_name("data_key", key) for key in _as_sequence(data_key))
-        self.label_key = label_key if label_key in (None, ()) else _name("label_key", label_key)
+        self.data_keys = _names("data_key", data_key)
+        self.mask_keys = _names("mask_key", mask_key)
+        self.label_keys = None if label_key is None else _names("label_key", label_key)
+        self._require_fit(mixup)
+        self._mixup = self._first_mixup = mixup
         self.target_key = None if target_key is None else _name("target_key", target_key)
         self.plan_key = None if plan_key is None else _name("plan_key", plan_key)
         if target_key is not None and target_key == plan_key:
             raise ValueError(f"target_key, plan_key: expected two names, got {plan_key!r} for both")
-        if target_key is not None and label_key == ():
+        if target_key is not None and self.label_keys == ():
             raise ValueError("target_key: expected labels beside it, got label_key=()")
         if off_after_epoch is not None:
             require_int("off_after_epoch", off_after_epoch, least=0)
         self.off_after_epoch = off_after_epoch
         self.epoch, self.step = mixup.next_loader_at
-        self._labels_seen: LabelsSeen | None = LabelsSeen()
+        self._labels_seen: list[LabelsSeen] | None = [
+            LabelsSeen() for _ in classes_of_heads(mixup.num_classes)
+        ]
         self._epoch_was_seen = False
+
+    @property
+    def mixup(self) -> Mixup:
+        """The settings; those that are assigned hold from the next batch on."""
+        return self._mixup
+
+    @mixup.setter
+    def mixup(self, mixup: Mixup) -> None:
+        self._require_fit(mixup)
+        self._mixup = mixup
+        self.go_to(self.epoch, self.step)
+
+    def _require_fit(self, mixup: Mixup) -> None:
+        """Raise TypeError or ValueError unless it is a Mixup that fits the keys."""
+        if not isinstance(mixup, Mixup):
+            raise TypeError(
+                f"mixup: expected a Mixup, got {mixup!r}; those of compat have theirs in .mixup"
+            )
+        keys, heads = self.label_keys or (), mixup.num_classes
+        if len(keys) > 1 and not (isinstance(heads, Mapping) and set(heads) == set(keys)):
+            raise ValueError(
+                f"num_classes: expected a dict with the keys {keys} of label_key, got {heads}"
+            )
+        if self.mask_keys and mixup.alpha:
+            raise ValueError(
+                f"mixup: expected alpha=0 beside mask_key={self.mask_keys}, got "
+                f"alpha={mixup.alpha}; the classes of a mask have no weighted mean. Set "
+                "Mixup(alpha=0, cutmix_alpha=1.0)"
+            )
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the next batch. A new epoch starts at step 0."""
@@ -109,8 +147,9 @@ class BatchMixer:
         seen = self._labels_seen
         if self._epoch_was_seen and seen is not None:
             self._labels_seen = None
-            if self.mixup.num_classes is not None:
-                seen.advise(self.mixup.num_classes, stacklevel=4)
+            for count, labels in zip(classes_of_heads(self.mixup.num_classes), seen, strict=False):
+                if count is not None:
+                    labels.advise(count, stacklevel=4)
 
     def _mix(self, batch: Any, output_map: Sequence[str] | None) -> Any:
         if isinstance(batch, list) and batch and all(isinstance(part, Mapping) for part in batch):
@@ -119,10 +158,12 @@ class BatchMixer:
 
     def _mix_one(self, batch: Any, output_map: Sequence[str] | None, stream: int) -> Any:
         names = names_of(batch) if output_map is None else output_map
-        label_key = self.find_labels(names, by_order=not isinstance(batch, Mapping))
-        first, *others = self._find_images(batch, names, label_key)
+        label_keys = self.find_labels(names, by_order=not isinstance(batch, Mapping))
+        first, *others = self._find_images(batch, names, label_keys)
         images = self._read(batch, first, names)
-        labels = None if label_key is None else self._read(batch, label_key, names)
+        heads = {key: self._read(batch, key, names) for key in label_keys}
+        several = bool(heads) and set(heads) == set(named_heads(self.mixup.num_classes))
+        labels: Any = heads if several else next(iter(heads.values()), None)
 
         plan = self.mixup.plan_for(
             images,
@@ -134,8 +175,10 @@ class BatchMixer:
         )
         mixed: dict[str, Any] = {}
         mixed[first], targets = self.mixup.mix(images, labels, plan)
-        if label_key is not None:
-            mixed[self.target_key or label_key] = targets
+        if self.target_key is not None and heads:
+            mixed[self.target_key] = targets
+        elif heads:
+            mixed |= targets if several else {label_keys[0]: targets}
         elif self.target_key is not None:
             raise ValueError(
                 f"target_key: expected labels beside it, got the outputs {list(names)}"
@@ -145,23 +188,36 @@ class BatchMixer:
             if plan.box is not None:
                 self._require_one_size(first, images, name, view)
             mixed[name], _ = self.mixup.mix(view, None, plan)
+        for name in self.mask_keys:
+            mask = self._read(batch, name, names)
+            if plan.box is not None:
+                self._require_one_size(first, images, name, mask)
+            mixed[name] = self.mixup.mix_masks(mask, plan)
         if self.plan_key is not None:
             mixed[self.plan_key] = plan
-        if self._labels_seen is not None and self.mixup.enabled:
-            self._labels_seen.add(labels)
+        if self._labels_seen is not None and self.mixup.enabled and labels is not None:
+            heads_seen = zip(self._labels_seen, split(labels, self.mixup.num_classes), strict=False)
+            for seen, part in heads_seen:
+                seen.add(part)
         return replaced(batch, mixed)
 
     def _require_one_size(self, first: str, images: Any, name: str, view: Any) -> None:
         """A box that fits one size of images is another share of another size."""
-        sizes = [as_images(x, self.mixup.backend, self.mixup.layout).size for x in (images, view)]
-        if sizes[0] != sizes[1]:
+        mixup = self.mixup
+        size = as_images(images, mixup.backend, mixup.layout).size
+        if name in self.mask_keys:
+            other = mask_size(tuple(view.shape))
+        else:
+            other = as_images(view, mixup.backend, mixup.layout).size
+        if size != other:
+            option = "mask_key" if name in self.mask_keys else "data_key"
             raise ValueError(
-                f"data_key: expected images of one size for CutMix, got {sizes[0]} for {first!r} "
-                f"and {sizes[1]} for {name!r}; resize them, or set cutmix_alpha=0"
+                f"{option}: expected images of one size for CutMix, got {size} for {first!r} and "
+                f"{other} for {name!r}; resize them, or set cutmix_alpha=0"
             )
 
-    def find_labels(self, names: Sequence[str], *, by_order: bool = False) -> str | None:
-        """The name of the labels; None without labels.
+    def find_labels(self, names: Sequence[str], *, by_order: bool = False) -> tuple[str, ...]:
+        """The names of the labels; empty without labels.
 
         Parameters
         ----------
@@ -176,18 +232,23 @@ class BatchMixer:
             A name is not among the outputs, is taken twice, or has to be given.
         """
         self._require_names(names, by_order=by_order)
-        if self.label_key is not None:
-            return self.label_key or None
-        others = [name for name in names if name not in self.data_keys]
-        if not others or len(names) == 1:
-            return None
+        if self.label_keys is not None:
+            return self.label_keys
+        heads = named_heads(self.mixup.num_classes)
+        if heads and all(_is_among(name, names) for name in heads):
+            return heads
+        others = [name for name in names if name not in (*self.data_keys, *self.mask_keys)]
+        if not self.data_keys and (by_order or len(others) <= 2):
+            del others[:1]  # the images
+        if not others:
+            return ()
         if by_order:
-            return names[1] if names[1] in others else others[0]
-        if len(names) == 2:
-            return others[-1]
+            return (names[1] if names[1] in others else others[0],)
+        if len(others) == 1 and (len(names) - len(self.mask_keys)) <= 2:
+            return (others[0],)
         usual = [name for name in others if name.lower() in LABEL_NAMES]
         if len(usual) == 1:
-            return usual[0]
+            return (usual[0],)
         raise ValueError(
             f"label_key: expected the name of the labels among {list(names)}, got none; pass "
             "label_key='...', or label_key=() where there are no labels"
@@ -196,16 +257,16 @@ class BatchMixer:
     def _require_names(self, names: Sequence[str], *, by_order: bool) -> None:
         if not names:
             raise ValueError("data_key, label_key: expected outputs, got none")
-        given = [*self.data_keys, *([self.label_key] if self.label_key else [])]
+        given = [*self.data_keys, *(self.label_keys or ()), *self.mask_keys]
         for name in given:
-            if name not in names and name.partition(".")[0] not in names:
+            if not _is_among(name, names):
                 raise ValueError(
-                    f"data_key, label_key: expected names among {list(names)}, got {name!r}"
+                    f"{_KEY_OPTIONS}: expected names among {list(names)}, got {name!r}"
                 )
-        if self.label_key and self.label_key in self.data_keys:
+        if twice := sorted({name for name in given if given.count(name) > 1}):
             raise ValueError(
-                f"data_key, label_key: expected two outputs, got {self.label_key!r} for both; "
-                f"the outputs are {list(names)}"
+                f"{_KEY_OPTIONS}: expected different outputs, got {twice[0]!r} twice; the outputs "
+                f"are {list(names)}"
             )
         for option in ("target_key", "plan_key"):
             name = getattr(self, option)
@@ -215,12 +276,12 @@ class BatchMixer:
                 raise ValueError(f"{option}: expected a new name, got the output {name!r}")
 
     def _find_images(
-        self, batch: Any, names: Sequence[str], label_key: str | None
+        self, batch: Any, names: Sequence[str], label_keys: Sequence[str]
     ) -> Sequence[str]:
         if self.data_keys:
             return self.data_keys
-        others = [name for name in names if name != label_key]
-        if len(names) <= 2 or not isinstance(batch, Mapping):
+        others = [name for name in names if name not in (*label_keys, *self.mask_keys)]
+        if len(others) == 1 or len(names) <= 2 or not isinstance(batch, Mapping):
             return others[:1]
         images = [name for name in others if getattr(read(batch, name), "ndim", 0) >= 3]
         if len(images) == 1:
@@ -235,26 +296,68 @@ class BatchMixer:
             return read(batch, name)
         except KeyError:
             raise ValueError(
-                f"data_key, label_key: expected names among {list(names)}, got {name!r}"
+                f"{_KEY_OPTIONS}: expected names among {list(names)}, got {name!r}"
             ) from None
 
     def state_dict(
         self, checkpoints: Sequence[bytes] = (), *, data: Any = None, loader: Any = None
     ) -> dict[str, Any]:
         """Return the position of the run, with what :func:`make_state` takes beside it."""
-        return make_state(self.mixup, self.epoch, self.step, checkpoints, data=data, loader=loader)
+        later = changes(self._first_mixup, self.mixup)
+        return make_state(
+            self._first_mixup, self.epoch, self.step, checkpoints, changed=later, data=data,
+            loader=loader,
+        )  # fmt: skip
 
     def load_state_dict(
         self, state: Mapping[str, Any], *, strict: bool = True, data: Any = None
     ) -> None:
-        """Continue from a state."""
-        self.go_to(*read_position(state, self.mixup, strict=strict, data=data))
+        """Continue from a state, with `strict` also with the settings that were changed in it."""
+        position = read_position(state, self._first_mixup, strict=strict, data=data)
+        if strict:
+            self.mixup = _changed(self._first_mixup, state.get("changed", {}))
+        self.go_to(*position)
 
 
-def _as_sequence(key: Any) -> Any:
-    if key is None:
+class HasMixer:
+    """A loader whose batches a :class:`BatchMixer` mixes; None where it mixes none."""
+
+    mixer: Any
+
+    @property
+    def mixup(self) -> Mixup | None:
+        """The settings. Those that are assigned hold from the next batch on.
+
+        ``loader.mixup = dataclasses.replace(loader.mixup, alpha=0.4)`` changes settings during a
+        run, which goes on at its epoch and step. A state holds the change, and a run that is
+        resumed from it goes on with it.
+        """
+        return None if self.mixer is None else self.mixer.mixup
+
+    @mixup.setter
+    def mixup(self, mixup: Mixup) -> None:
+        if self.mixer is None:
+            raise ValueError("mixup: expected an iterator that was made with a Mixup, got None")
+        self.mixer.mixup = mixup
+
+
+def _changed(mixup: Mixup, settings: Mapping[str, Any]) -> Mixup:
+    """The Mixup with these settings of a state in the place of its own."""
+    values = dict(settings)
+    if values.get("output") is not None:
+        values["output"] = OutputFormat(**values["output"])
+    return replace(mixup, **values) if values else mixup
+
+
+def _names(option: str, keys: Any) -> tuple[str, ...]:
+    if keys is None:
         return ()
-    return (key,) if isinstance(key, (str, int)) else key
+    return tuple(_name(option, key) for key in ((keys,) if isinstance(keys, (str, int)) else keys))
+
+
+def _is_among(name: str, names: Sequence[str]) -> bool:
+    """Whether a batch with these outputs can have it; what is in a container shows later."""
+    return name in names or name.partition(".")[0] in names
 
 
 def _name(option: str, key: Any) -> str:

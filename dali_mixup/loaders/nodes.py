@@ -14,11 +14,11 @@ except ModuleNotFoundError as error:
     ) from error
 
 from dali_mixup.checks import KEY_LIMIT, require_int
-from dali_mixup.loaders.mixer import BatchMixer
+from dali_mixup.loaders.mixer import BatchMixer, HasMixer
 from dali_mixup.mixup import Mixup
 
 
-class MixupNode(BaseNode[Any]):  # type: ignore[misc]
+class MixupNode(HasMixer, BaseNode[Any]):  # type: ignore[misc]
     """A torchdata node that mixes the batches of its source.
 
     Parameters
@@ -27,7 +27,7 @@ class MixupNode(BaseNode[Any]):  # type: ignore[misc]
         Hands out ``(images, labels)``, as DALI's ``nodes.ToTorch`` does, or dicts of tensors.
     mixup : Mixup
     **options
-        `data_key`, `label_key`, `target_key`, `plan_key` and `off_after_epoch`, as for
+        `data_key`, `label_key`, `mask_key`, `target_key`, `plan_key` and `off_after_epoch`, as for
         :class:`MixupLoader`.
 
     Notes
@@ -40,6 +40,8 @@ class MixupNode(BaseNode[Any]):  # type: ignore[misc]
     --------
     >>> loader = torchdata.nodes.Loader(MixupNode(ToTorch(images), mixup))  # doctest: +SKIP
     """
+
+    mixer: BatchMixer
 
     def __init__(self, source: BaseNode[Any], mixup: Mixup, **options: Any) -> None:
         super().__init__()

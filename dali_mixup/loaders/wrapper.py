@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from dali_mixup.advice import advise_augmentation, advise_sharding
-from dali_mixup.loaders.mixer import BatchMixer, data_of, require_restored
+from dali_mixup.loaders.mixer import BatchMixer, HasMixer, data_of, require_restored
 from dali_mixup.mixup import Mixup
 
 NOT_FORWARDED = (
@@ -20,7 +20,7 @@ NOT_FORWARDED = (
 """What others rebuild a loader from; the loader that they build would not mix."""
 
 
-class MixupLoader:
+class MixupLoader(HasMixer):
     """Wrap any loader so that it hands out mixed batches.
 
     The loader may hand out ``[dict, ...]`` (as DALI's iterators), any mapping, ``(images,
@@ -43,9 +43,14 @@ class MixupLoader:
         The names of the images: keys of a dict, indices of a tuple ("0"), or paths into nested
         containers ("inputs.image"). Several outputs share one plan. None: the first of two outputs;
         of more in a dict, the only one with at least 3 dimensions.
-    label_key : str, optional
+    label_key : str or sequence of str, optional
         The name of the labels; ``()`` for none. None: the second of two outputs or of a tuple; of
-        more in a dict, the only one named "label", "labels", "target", "targets" or "y".
+        more in a dict, the only one named "label", "labels", "target", "targets" or "y". With
+        several heads, the names are those of ``mixup.num_classes``, or the labels are one output,
+        a dict or tuple.
+    mask_key : str or sequence of str, optional
+        The names of masks, as for :meth:`Mixup.mix_masks`, which share the plan of the images. They
+        need ``Mixup(alpha=0, cutmix_alpha=1.0)``.
     target_key : str, optional
         Adds the mixed targets to a dict under this key and leaves the labels as they are. None: the
         targets take the place of the labels.
@@ -65,13 +70,16 @@ class MixupLoader:
     >>> loader = MixupLoader(existing_loader, Mixup(num_classes=1000))  # doctest: +SKIP
     """
 
+    mixer: BatchMixer
+
     def __init__(
         self,
         loader: Iterable[Any],
         mixup: Mixup,
         *,
         data_key: str | Sequence[str] | None = None,
-        label_key: str | tuple[()] | None = None,
+        label_key: str | Sequence[str] | None = None,
+        mask_key: str | Sequence[str] | None = None,
         target_key: str | None = None,
         plan_key: str | None = None,
         off_after_epoch: int | None = None,
@@ -88,6 +96,7 @@ class MixupLoader:
             mixup,
             data_key=data_key,
             label_key=label_key,
+            mask_key=mask_key,
             target_key=target_key,
             plan_key=plan_key,
             off_after_epoch=off_after_epoch,

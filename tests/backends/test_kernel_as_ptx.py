@@ -17,13 +17,18 @@ from support.kernel_cases import (  # noqa: E402
     NUMPY,
     any_plan,
     cases,
+    cases_of_any_channels,
     cases_of_clips,
     pixels,
     shape_of,
 )
 from support.ptx_batch import run  # noqa: E402
 from support.ptx_cache import PtxKernels, kernels_for  # noqa: E402
-from support.specializations import some_of_clips, specializations  # noqa: E402
+from support.specializations import (  # noqa: E402
+    of_any_channels,
+    some_of_clips,
+    specializations,
+)
 
 from dali_mixup import MixPlan, OutputFormat  # noqa: E402
 
@@ -80,6 +85,32 @@ def test_clips_equal_the_reference_in_every_bit(dtype):
 
     for kernel in some:
         assert not any(run(kernels, chosen[kernel]))
+
+
+@pytest.mark.parametrize("dtype", NUMPY)
+def test_any_number_of_channels_equals_the_reference_in_every_bit(dtype):
+    chosen = {}
+    for batch in batches(dtype, cases_of_any_channels):
+        chosen.setdefault((without_plan(batch.launch().kernel), batch.images.shape[-1] > 9), batch)
+    kernels = PtxKernels("compute_90")
+    kernels.prepare(batch.launch().kernel for batch in chosen.values())
+
+    for batch in chosen.values():
+        assert not any(run(kernels, batch))
+
+    met = {kernel for kernel, _ in chosen}
+    assert met == {without_plan(k) for k in of_any_channels("PlanByPointer", (dtype,))}
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("dtype", NUMPY)
+@pytest.mark.parametrize("architecture", ["compute_75", "compute_90", "compute_100"])
+def test_every_case_of_any_channels_equals_the_reference(architecture, dtype):
+    kernels, every = PtxKernels(architecture), list(batches(dtype, cases_of_any_channels))
+    kernels.prepare(batch.launch().kernel for batch in every)
+
+    for batch in every:
+        assert not any(run(kernels, batch))
 
 
 @pytest.mark.nightly

@@ -21,12 +21,13 @@ from support.kernel_cases import (  # noqa: E402
     NUMPY,
     any_plan,
     cases,
+    cases_of_any_channels,
     cases_of_clips,
     pixels,
     same_bits,
     shape_of,
 )
-from support.specializations import some_of_clips, specializations  # noqa: E402
+from support.specializations import of_any_channels, some_of_clips, specializations  # noqa: E402
 
 from dali_mixup import MixPlan, OutputFormat  # noqa: E402
 from dali_mixup.backends import reference  # noqa: E402
@@ -88,6 +89,22 @@ def test_clips_equal_the_reference_in_every_bit(dtype):
             met.add(batch.launch().kernel)
 
     assert met == compiled
+
+
+@pytest.mark.parametrize("dtype", NUMPY)
+def test_any_number_of_channels_equals_the_reference_in_every_bit(dtype):
+    kernels, rng = all_kernels(), np.random.default_rng(0)
+    met = set()
+    for size, channels, layout, output, shifts in cases_of_any_channels(dtype):
+        images = pixels(dtype, shape_of(size, channels, layout), rng)
+        plan = any_plan(*size, rng)
+
+        kernel, equal = run_images(kernels, images, plan, output, layout, shifts)
+
+        assert equal, (kernel, images.shape, shifts)
+        met.add(kernel)
+
+    assert met == set(of_any_channels("PlanByPointer", (dtype,)))
 
 
 def run_labels(plan: MixPlan, arguments: LabelArguments) -> None:

@@ -199,7 +199,10 @@ def test_images_alone_are_mixed_too():
     ("images", "message"),
     [
         ([[1, 2]], "images: expected a numpy array or a torch tensor, got list"),
-        (IMAGES.astype(np.uint16), "images: expected uint8, float16, bfloat16 or float32"),
+        (
+            IMAGES.astype(np.int16),
+            "images: expected uint8, uint16, float16, bfloat16, float32, got int16",
+        ),
     ],
 )
 def test_images_of_another_kind_are_refused(images, message):

@@ -87,11 +87,11 @@ def test_the_layout_follows_from_the_shape(shape, layout):
     [
         ((8, 3, 4, 4), "several axes could be .*; give layout='CHW' or layout='HWC'"),
         ((8, 3, 64, 1), "several axes could be .*; give layout='CHW' or layout='HWC'"),
-        ((8, 5, 64, 64), "no axis of CHW, HWC can be the channels"),
+        ((8, 5, 64, 64), "no axis has 1, 3 or 4 channels; give layout='CHW' or layout='HWC'"),
         ((8, 3, 64), r"expected shape \(B, C, H, W\) or .*, got \(8, 3, 64\)"),
         ((8, 3, 4, 64, 64), "several axes could be .*; give layout='FCHW' or layout='CFHW'"),
         ((8, 4, 64, 64, 3), "several axes could be .*; give layout='FHWC' or layout='CFHW'"),
-        ((8, 9, 9, 64, 64), "no axis of FHWC, FCHW, CFHW can be the channels"),
+        ((8, 9, 9, 64, 64), "give layout='FHWC' or layout='FCHW' or layout='CFHW'"),
     ],
 )
 def test_a_layout_that_does_not_follow_is_asked_for(shape, message):
@@ -111,7 +111,7 @@ def test_a_layout_that_does_not_follow_is_asked_for(shape, message):
         ),
         ({"channels_last": True}, (2, 3, 5, 8, 8), "CFHW", "got channels_last=True, layout=None"),
         ({}, (2, 8, 8, 3), "FHWC", r"expected shape \(B, F, H, W, C\), got \(2, 8, 8, 3\)"),
-        ({}, (2, 0, 8, 8, 3), "FHWC", "expected frames in shape .* read as FHWC, got none"),
+        ({}, (2, 0, 8, 8, 3), "FHWC", "expected frames and channels, got shape .* read as FHWC"),
     ],
 )
 def test_clips_have_layouts_of_their_own(output, shape, layout, message):

@@ -757,7 +757,7 @@ def test_the_mixup_has_to_be_one(photos, mixup):
         ({"data_key": "x"}, r"expected names among \['data', 'label'\], got 'x'"),
         ({"data_key": ["data", "x"]}, r"expected names among \['data', 'label'\], got 'x'"),
         ({"label_key": "y"}, r"expected names among \['data', 'label'\], got 'y'"),
-        ({"data_key": "data", "label_key": "data"}, "expected two outputs, got 'data' for both"),
+        ({"data_key": "data", "label_key": "data"}, "expected different outputs, got 'data' twice"),
         ({"plan_key": "data"}, "plan_key: expected a new name, got the output 'data'"),
     ],
 )

@@ -719,14 +719,23 @@ def test_names_are_refused_for_pairs(keys, error, message):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"data_key": "pixels"}, "data_key, label_key: expected names among .*, got 'pixels'"),
-        ({"data_key": ["image", "b"]}, "data_key, label_key: expected names among .*, got 'b'"),
-        ({"label_key": "class"}, "data_key, label_key: expected names among .*, got 'class'"),
+        (
+            {"data_key": "pixels"},
+            "data_key, label_key, mask_key: expected names among .*, got 'pixels'",
+        ),
+        (
+            {"data_key": ["image", "b"]},
+            "data_key, label_key, mask_key: expected names among .*, got 'b'",
+        ),
+        (
+            {"label_key": "class"},
+            "data_key, label_key, mask_key: expected names among .*, got 'class'",
+        ),
         ({"data_key": "target"}, "label_key: expected the name of the labels among"),
         ({"label_key": "image"}, "data_key: expected the names of the images among"),
         (
             {"data_key": "image", "label_key": "image"},
-            "data_key, label_key: expected two outputs, got 'image' for both",
+            "expected different outputs, got 'image' twice",
         ),
         ({"target_key": "index"}, "target_key: expected a new name, got the output 'index'"),
         ({"plan_key": "index"}, "plan_key: expected a new name, got the output 'index'"),
@@ -938,7 +947,8 @@ def test_an_int_names_an_item_of_a_tuple():
     [
         {"label_key": ""},
         {"label_key": False},
-        {"label_key": ["label"]},
+        {"label_key": [""]},
+        {"mask_key": ["mask", 0.5]},
         {"data_key": 1.5},
         {"data_key": ("image", None)},
         {"target_key": ""},

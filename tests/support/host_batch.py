@@ -29,8 +29,10 @@ def run(kernels: HostKernels, batch: Batch) -> tuple[list[str], list[int]]:
         labels = guarded(as_bytes(batch.labels), None)
         soft = guarded(targets[-1].nbytes, None)
         ids = guarded(16 * len(batch.plan), None) if len(targets) == 3 else None
+    per_channel = batch.per_channel()
+    table = None if per_channel is None else guarded(as_bytes(per_channel), None)
     report = guarded(np.zeros(16, np.uint8), None)
-    buffers = images, out, labels, soft, ids, report
+    buffers = images, out, labels, soft, ids, report, table
     samples = plan_parameters(batch.plan)
     kernels.run(
         launch.kernel,

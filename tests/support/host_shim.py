@@ -17,7 +17,13 @@ import numpy as np
 import pytest
 import torch
 from support import gpus_place
-from support.specializations import DTYPES, some_of_clips, specializations
+from support.specializations import (
+    DTYPES,
+    of_any_channels,
+    of_masks,
+    some_of_clips,
+    specializations,
+)
 
 from dali_mixup.backends.cuda.launch import COMPILE_OPTIONS, PLAN_CAPACITY, Launch
 from dali_mixup.backends.cuda.source import read_kernel
@@ -59,9 +65,11 @@ def all_kernels() -> HostKernels:
         f"from_{dtype}": [
             *specializations("PlanByPointer", (dtype,)),
             *some_of_clips("PlanByPointer", (dtype,)),
+            *of_any_channels("PlanByPointer", (dtype,)),
         ]
         for dtype in DTYPES
     }
+    parts["masks"] = list(of_masks("PlanByPointer"))
     return HostKernels(read_kernel("mixup.cu"), parts)
 
 

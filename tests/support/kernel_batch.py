@@ -23,6 +23,7 @@ from dali_mixup.backends.cuda.launch import (
     batch_parameters,
     image_launch,
     label_launch,
+    values_per_channel,
 )
 from dali_mixup.output import BFLOAT16, Conversion
 
@@ -89,8 +90,14 @@ class Batch:
             by_pointer=self.by_pointer,
         )
 
+    def per_channel(self) -> NDArray[np.float32] | None:
+        """What the kernel reads for other numbers of channels than 1, 3 and 4."""
+        form = self.form()
+        values = None if form is None else values_per_channel(form)
+        return None if values is None else np.array(values, np.float32)
+
     def parameters(
-        self, images: int, out: int, labels: int, soft: int, ids: int, report: int
+        self, images: int, out: int, labels: int, soft: int, ids: int, report: int, table: int
     ) -> bytes:
         """The kernel's ``Batch`` with these addresses; 0 where there is none."""
         arguments = LabelArguments()
@@ -99,7 +106,7 @@ class Batch:
                 LABEL_FORMS[self.labels.dtype.name], labels, soft, ids, report,
                 self.num_classes, self.label_smoothing,
             )  # fmt: skip
-        return bytes(batch_parameters(self.form(), images, out, arguments))
+        return bytes(batch_parameters(self.form(), images, out, arguments, table))
 
     def differences(self, out: Bytes | None, soft: Bytes | None, ids: Bytes | None) -> list[str]:
         """What differs from the reference in the memory that the kernel wrote."""

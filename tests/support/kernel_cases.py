@@ -11,6 +11,7 @@ from dali_mixup.output import BFLOAT16, CLIPS
 
 NUMPY = {
     "uint8": np.dtype("u1"),
+    "uint16": np.dtype("u2"),
     "float16": np.dtype("f2"),
     "bfloat16": BFLOAT16,
     "float32": np.dtype("f4"),
@@ -20,8 +21,8 @@ SIZES = [(3, 16, 16), (4, 8, 6), (2, 5, 7), (5, 1, 1), (2, 3, 44), (1, 1, 2)]
 
 
 def pixels(dtype: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    if dtype == "uint8":
-        return rng.integers(0, 256, shape, dtype=np.uint8)
+    if dtype in ("uint8", "uint16"):
+        return rng.integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
     values = rng.standard_normal(shape) * 10.0 ** rng.integers(-6, 4, shape)
     special = rng.choice([np.inf, -np.inf, np.nan, 0.0, -0.0, 65504.0, 6e-8, 1e-40, 3e38], shape)
     values = np.where(rng.random(shape) < 0.03, special, values).astype(np.float32)
@@ -65,9 +66,14 @@ def same_bits(got: np.ndarray, want: np.ndarray) -> bool:
     return bool(((got.view(bits) == want.view(bits)) | (nan & np.isnan(as_float(got)))).all())
 
 
+def outputs(dtype: str) -> list[str]:
+    """What images of this dtype can become."""
+    return ["float16", "bfloat16", "float32", *(["uint8"] if dtype == "uint8" else [])]
+
+
 def cases(dtype: str):
     """Shapes, formats and starts that lead to every specialisation that reads this dtype."""
-    outs = [out for out in NUMPY if out != "uint8" or dtype == "uint8"]
+    outs = outputs(dtype)
     unit = {"uint8": 1, "float32": 4}
     for out, layouts, channels in itertools.product(
         outs, [("CHW", "CHW"), ("HWC", "CHW"), ("CHW", "HWC"), ("HWC", "HWC")], (1, 3, 4)
@@ -93,7 +99,7 @@ def shape_of(size: tuple[int, int, int], channels: int, layout: str) -> tuple[in
 
 def cases_of_clips(dtype: str):
     """The same for clips, which lie as stills do in every frame."""
-    outs = [out for out in NUMPY if out != "uint8" or dtype == "uint8"]
+    outs = outputs(dtype)
     unit = {"uint8": 1, "float32": 4}
     starts = [(None, None), (0, 0), *((shift, shift) for shift in (2, 4, 8))]
     starts += [(unit.get(dtype, 2), 0), (8, 0), (0, 8)]
@@ -107,3 +113,22 @@ def cases_of_clips(dtype: str):
         ]
         for size, shifts in itertools.product(SIZES, fitting):
             yield size, channels, layout, output, shifts
+
+
+MANY = {"mean": tuple(range(1, 30)), "std": tuple(1 + k / 7 for k in range(29))}
+
+
+def cases_of_any_channels(dtype: str):
+    """Stills and clips of 2, 5 and 29 channels, more of them than a warp takes at a time."""
+    unit = {"uint8": 1, "float32": 4}
+    places = [("CHW", "CHW"), ("HWC", "CHW"), ("CHW", "HWC"), ("HWC", "HWC")]
+    places += itertools.product(CLIPS, CLIPS)
+    for out, (layout, out_layout), channels in itertools.product(
+        outputs(dtype), places, (2, 5, 29)
+    ):
+        scale = {name: values[:channels] for name, values in MANY.items()}
+        normalise = {"uint8": {}, "bfloat16": {"mean": 0.4, "std": 1.3}}.get(out, scale)
+        output = OutputFormat(dtype=out, layout=out_layout, **normalise)
+        for size in [(4, 8, 6), (2, 5, 7), (5, 1, 1), (2, 12, 44), (1, 1, 2)]:
+            for shifts in ((None, None), (0, 0), (unit.get(dtype, 2), unit.get(out, 2))):
+                yield size, channels, layout, output, shifts

@@ -41,11 +41,13 @@ def run(
         labels = place(memory, "labels", as_bytes(batch.labels), None)
         soft = place(memory, "soft", targets[-1].nbytes, None)
         ids = place(memory, "ids", 16 * len(batch.plan), None) if len(targets) == 3 else None
+    per_channel = batch.per_channel()
+    table = None if per_channel is None else place(memory, "table", as_bytes(per_channel), None)
     report = memory.allocate("report", np.zeros(16, np.uint8), writable=True, shared=True)
     samples = as_bytes(plan_parameters(batch.plan))
     if batch.by_pointer:
         samples = np.array([memory.allocate("plan", samples).address]).view(np.uint8)
-    packed = batch.parameters(*map(address_of, (images, out, labels, soft, ids, report)))
+    packed = batch.parameters(*map(address_of, (images, out, labels, soft, ids, report, table)))
     ptx.execute(
         kernels[launch.kernel],
         ptx.Launch(launch.grid, block, (packed, samples.tobytes())),

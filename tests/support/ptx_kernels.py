@@ -32,7 +32,8 @@ def run(launch: Launch, parameters: tuple[Any, ...], device: torch.device) -> No
 def execute_in_place(kernel: ptx.Kernel, launch: ptx.Launch, by_pointer: bool) -> None:
     """Execute a launch on the tensors whose addresses are in its parameters."""
     batch, plan = launch.parameters
-    roles = dict(zip(ADDRESSES, np.frombuffer(batch, "<u8", len(ADDRESSES)).tolist(), strict=True))
+    addresses = np.frombuffer(batch, "<u8").tolist()
+    roles = dict(zip(ADDRESSES, addresses, strict=False)) | {"normalisation": addresses[-1]}
     if by_pointer:
         roles["plan"] = int(np.frombuffer(plan, "<u8")[0])
     memory = ptx.Memory()

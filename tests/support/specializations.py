@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dali_mixup.backends.cuda.launch import flat_unroll, kernel_name
+from dali_mixup.backends.cuda.launch import (
+    any_kernel_name,
+    flat_unroll,
+    kernel_name,
+    mask_kernel_name,
+)
 
-DTYPES = ("uint8", "float16", "bfloat16", "float32")
-SIZE = {"uint8": 1, "float16": 2, "bfloat16": 2, "float32": 4}
+DTYPES = ("uint8", "uint16", "float16", "bfloat16", "float32")
+OUT_DTYPES = ("uint8", "float16", "bfloat16", "float32")
+SIZE = {"uint8": 1, "uint16": 2, "float16": 2, "bfloat16": 2, "float32": 4}
 LAYOUTS = (("CHW", "CHW"), ("HWC", "CHW"), ("CHW", "HWC"))
 
 
 def conversions() -> Iterator[tuple[str, str]]:
     for in_dtype in DTYPES:
-        for out_dtype in DTYPES:
+        for out_dtype in OUT_DTYPES:
             if out_dtype != "uint8" or in_dtype == "uint8":
                 yield in_dtype, out_dtype
 
@@ -37,6 +43,23 @@ def specializations(
                 yield kernel_name(
                     in_dtype, "CHW", out_dtype, "CHW", 1, period, pixels, unroll, frames, plan
                 )
+
+
+def of_any_channels(plan: str, in_dtypes: tuple[str, ...] = DTYPES) -> Iterator[str]:
+    """Of numbers of channels other than 1, 3 and 4."""
+    for in_dtype, out_dtype in conversions():
+        if in_dtype in in_dtypes:
+            for layouts in (*LAYOUTS, ("HWC", "HWC")):
+                for count in {1, 4 // SIZE[out_dtype]}:
+                    yield any_kernel_name(in_dtype, layouts[0], out_dtype, layouts[1], count, plan)
+
+
+def of_masks(plan: str) -> Iterator[str]:
+    for size, periods in ((1, (1,)), (2, (1,)), (4, (1, 2))):
+        for period in periods:
+            for pixels in (16, 8, 4, 2, 1):
+                if pixels * size <= 16:
+                    yield mask_kernel_name(f"uint{8 * size}", period, pixels, plan)
 
 
 def some_of_clips(plan: str, in_dtypes: tuple[str, ...] = DTYPES) -> Iterator[str]:

@@ -7,6 +7,7 @@ checked there: a class id out of range makes its row NaN, and the error is raise
 
 from __future__ import annotations
 
+from functools import lru_cache
 from threading import Lock
 from typing import Any
 
@@ -33,9 +34,13 @@ from dali_mixup.backends.cuda.launch import (
     batch_parameters,
     image_launch,
     label_launch,
+    mask_launch,
+    mask_parameters,
     plan_parameters,
+    values_per_channel,
 )
 from dali_mixup.backends.labels import LabelForm, bad_label, class_ids, label_form, no_pairs
+from dali_mixup.backends.masks import mask_shape
 from dali_mixup.backends.tensors import (
     as_dense,
     dtype_name,
@@ -180,9 +185,7 @@ def soft_labels(
         _LABEL_KIND[labels.dtype], labels.data_ptr(), out.data_ptr(), 0,
         report.address, form.num_classes, label_smoothing,
     )  # fmt: skip
-    if len(plan):
-        launch = label_launch(len(plan), by_pointer=_by_pointer(plan))
-        _run(launch, batch_parameters(None, 0, 0, arguments), plan, labels.device)
+    _launch_labels(arguments, plan, labels.device)
     return out
 
 
@@ -216,21 +219,52 @@ def mix(
         return mixed, None
 
     labels = _labels_for(images, labels, form.batch, num_classes, targets)
-    report = _report(gpu.index_of(images.device))
-    if targets == "pairs":
-        pair = torch.empty((2, form.batch), dtype=torch.int64, device=images.device)
-        soft = torch.empty(form.batch, dtype=torch.float32, device=images.device)
-        target: Any = (pair[0], pair[1], soft)
-        pair_address = pair.data_ptr()
-    else:
-        soft = torch.empty((form.batch, num_classes), dtype=torch.float32, device=images.device)
-        target, pair_address = soft, 0
-    arguments = LabelArguments(
-        _LABEL_KIND[labels.dtype], labels.data_ptr(), soft.data_ptr(), pair_address,
-        report.address, num_classes, label_smoothing,
-    )  # fmt: skip
+    arguments, target = _targets_of(labels, num_classes, label_smoothing, targets)
     _launch_images(images, memory, form, plan, arguments)
     return mixed, target
+
+
+def mix_labels(
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    plan: MixPlan | DevicePlan,
+    *,
+    num_classes: int,
+    label_smoothing: float,
+    targets: str,
+) -> Any:
+    """:func:`mix` of labels alone, to the device of the images, in a launch of its own.
+
+    Raises
+    ------
+    RuntimeError
+        As for :func:`mix`.
+    """
+    labels = _labels_for(images, labels, len(plan), num_classes, targets)
+    arguments, target = _targets_of(labels, num_classes, label_smoothing, targets)
+    _launch_labels(arguments, plan, images.device)
+    return target
+
+
+def mix_masks(masks: torch.Tensor, plan: MixPlan | DevicePlan) -> torch.Tensor:
+    """:func:`dali_mixup.backends.reference.mix_masks` for CUDA tensors, in one launch.
+
+    Raises
+    ------
+    RuntimeError
+        A :class:`dali_mixup.MixPlan` is passed while a CUDA graph is captured.
+    """
+    _require_cuda(masks, "masks")
+    shape = mask_shape(tuple(masks.shape), dtype_name(masks), plan)
+    masks = _contiguous(masks)
+    out = torch.empty_like(masks)
+    source, target = masks.data_ptr(), out.data_ptr()
+    launch = mask_launch(
+        shape, masks.element_size(), source % 16, target % 16, by_pointer=_by_pointer(plan)
+    )
+    if 0 not in launch.grid:
+        _run(launch, mask_parameters(shape, source, target), plan, masks.device)
+    return out
 
 
 def check_labels(device: torch.device | str | int | None = None) -> None:
@@ -341,7 +375,52 @@ def _launch_images(
         by_pointer=_by_pointer(plan),
     )
     if 0 not in launch.grid:
-        _run(launch, batch_parameters(form, source, target, labels), plan, images.device)
+        per_channel = values_per_channel(form)
+        table = None if per_channel is None else _table(per_channel, images.device)
+        address = 0 if table is None else table.data_ptr()
+        batch = batch_parameters(form, source, target, labels, address)
+        _run(launch, batch, plan, images.device)
+
+
+@lru_cache(maxsize=64)
+def _table(
+    per_channel: tuple[tuple[float, ...], tuple[float, ...]], device: torch.device
+) -> torch.Tensor:
+    """Means and 1 / std in a GPU's memory, copied there once."""
+    if gpu.is_capturing(device):
+        raise RuntimeError(
+            "output: expected its mean and std on the GPU before a CUDA graph is captured, got "
+            f"those of {len(per_channel[0])} channels for the first time; call warm_up before"
+        )
+    return torch.tensor(per_channel, dtype=torch.float32).to(device)
+
+
+def _launch_labels(
+    arguments: LabelArguments, plan: MixPlan | DevicePlan, device: torch.device
+) -> None:
+    if len(plan):
+        launch = label_launch(len(plan), by_pointer=_by_pointer(plan))
+        _run(launch, batch_parameters(None, 0, 0, arguments), plan, device)
+
+
+def _targets_of(
+    labels: torch.Tensor, num_classes: int, label_smoothing: float, targets: str
+) -> tuple[LabelArguments, Any]:
+    """Memory for the targets of labels on a GPU, and the kernel's arguments."""
+    size, device = len(labels), labels.device
+    if targets == "pairs":
+        pair = torch.empty((2, size), dtype=torch.int64, device=device)
+        soft = torch.empty(size, dtype=torch.float32, device=device)
+        target: Any = (pair[0], pair[1], soft)
+        pair_address = pair.data_ptr()
+    else:
+        soft = torch.empty((size, num_classes), dtype=torch.float32, device=device)
+        target, pair_address = soft, 0
+    arguments = LabelArguments(
+        _LABEL_KIND[labels.dtype], labels.data_ptr(), soft.data_ptr(), pair_address,
+        _report(gpu.index_of(device)).address, num_classes, label_smoothing,
+    )  # fmt: skip
+    return arguments, target
 
 
 def _run(
@@ -394,7 +473,15 @@ def _prepare(
     plan.require_fit(form.batch, form.height, form.width)
     if interleaved:
         return images, form._replace(in_layout="HWC")
-    return images.contiguous(), form
+    return _contiguous(images), form
+
+
+def _contiguous(tensor: torch.Tensor) -> torch.Tensor:
+    """A dense tensor; torch copies no strided uint16, uint32 and uint64."""
+    if tensor.is_contiguous():
+        return tensor
+    bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}.get(tensor.element_size(), tensor.dtype)
+    return tensor.view(bits).contiguous().view(tensor.dtype)
 
 
 def _memory_for(form: Conversion, images: torch.Tensor) -> torch.Tensor:

@@ -5,6 +5,7 @@ Pure computation. The tests use it to run the kernel on a CPU.
 
 from __future__ import annotations
 
+import math
 import struct
 from functools import lru_cache
 from typing import NamedTuple
@@ -13,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dali_mixup.backends.labels import smoothing
-from dali_mixup.output import Conversion
+from dali_mixup.output import CHANNELS, Conversion
 from dali_mixup.plan import MixPlan
 
 BLOCK = 192
-PLAN_CAPACITY = 2039
-"""Samples whose plan goes by value: 16 bytes each beside the batch's 128, of 32,764 in all."""
+PLAN_CAPACITY = 2038
+"""Samples whose plan goes by value: 16 bytes each beside the batch's 144, of 32,764 in all."""
 
 OLD_PLAN_CAPACITY = 64
 """The same for drivers that take 4,096 bytes of parameters."""
@@ -27,11 +28,12 @@ NO_LABELS, INT32_IDS, INT64_IDS, DENSE_ROWS = range(4)
 
 REPORT = np.dtype([("row_and_one", "<i4"), ("num_classes", "<i4"), ("label", "<i8")])
 SAMPLE = np.dtype([("partner", "<i4"), ("lam", "<f4"), ("box", "<u2", 4)])
-_BATCH = struct.Struct("<6Q7I2i2f4f4f4x")
+_BATCH = struct.Struct("<6Q7I2i2I2f4f4f4xQ")
 COMPILE_OPTIONS = (f"-DMIXUP_BATCH_BYTES={_BATCH.size}",)
 
 _ZEROS, _ONES = (0.0,) * 4, (1.0,) * 4
-_SIZE = {"uint8": 1, "float16": 2, "bfloat16": 2, "float32": 4}
+_SIZE = {"uint8": 1, "uint16": 2, "float16": 2, "bfloat16": 2, "float32": 4}
+_WARP, _RUNS_FROM_HWC = 32, 8
 _MAX_GRID_YZ = 65535
 _MAX_VALUES = 2**31 - 2**22  # the last tile's indices stay below 2^31
 
@@ -59,11 +61,26 @@ def kernel_name(
     in_dtype: str, in_layout: str, out_dtype: str, out_layout: str,
     channels: int, period: int, pixels: int, unroll: int, frames: str, plan: str,
 ) -> str:  # fmt: skip
-    """The specialisation as C++ writes it."""
+    """The specialisation for 1, 3 or 4 channels, as C++ writes it."""
     return (
         f"mix<{in_dtype.upper()}, {in_layout}, {out_dtype.upper()}, {out_layout}, "
         f"{channels}, {period}, {pixels}, {unroll}, {frames}, {plan}>"
     )
+
+
+def any_kernel_name(
+    in_dtype: str, in_layout: str, out_dtype: str, out_layout: str, count: int, plan: str
+) -> str:
+    """The specialisation for other numbers of channels, as C++ writes it."""
+    return (
+        f"mix_any<{in_dtype.upper()}, {in_layout}, {out_dtype.upper()}, {out_layout}, "
+        f"{count}, {plan}>"
+    )
+
+
+def mask_kernel_name(dtype: str, period: int, pixels: int, plan: str) -> str:
+    """The specialisation for masks, as C++ writes it."""
+    return f"select<{dtype.upper()}, {period}, {pixels}, {plan}>"
 
 
 @lru_cache(maxsize=1024)
@@ -89,6 +106,8 @@ def image_launch(
         raise ValueError(f"images: expected at most {_MAX_VALUES} values each, got {values}")
     if form.frames > _MAX_GRID_YZ:
         raise ValueError(f"images: expected at most {_MAX_GRID_YZ} frames, got {form.frames}")
+    if form.channels not in CHANNELS:
+        return _any_launch(form, out_alignment, with_labels=with_labels, by_pointer=by_pointer)
     in_layout, out_layout = _of_frame(form.in_layout), _of_frame(form.memory_layout)
     flat = in_layout == out_layout == "HWC"
     channels, period = (1, form.channels) if flat else (form.channels, 1)
@@ -105,18 +124,66 @@ def image_launch(
     ):
         pixels //= 2
     unroll = flat_unroll(in_size, period) if flat else 1
-    tiles = -(-plane // (unroll * BLOCK * pixels)) + with_labels
-    if tiles > _MAX_GRID_YZ:
-        raise ValueError(
-            f"images: expected at most {_MAX_GRID_YZ} tiles of {unroll * BLOCK * pixels} pixels, "
-            f"got {tiles}; give images whose height * width is a multiple of 16"
-        )
+    tiles = _tiles(plane, unroll * BLOCK * pixels, with_labels=with_labels)
     kernel = kernel_name(
         form.in_dtype, in_layout, form.out_dtype, out_layout,
         channels, period, pixels, unroll, "CLIPS" if "F" in form.in_layout else "STILLS",
         _plan_type(form.batch, by_pointer),
     )  # fmt: skip
     return Launch(kernel, (form.batch, tiles, form.frames))
+
+
+def _any_launch(
+    form: Conversion, out_alignment: int, *, with_labels: bool, by_pointer: bool
+) -> Launch:
+    in_layout, out_layout = _of_frame(form.in_layout), _of_frame(form.memory_layout)
+    size, plane = _SIZE[form.out_dtype], form.height * form.width
+    count, run = 4 // size, plane * (form.channels if out_layout == "HWC" else 1)
+    if run % count or out_alignment % 4:
+        count = 1
+    tile = any_tile(form)
+    if out_layout == "CHW":
+        tile = count * (BLOCK if in_layout == "CHW" else BLOCK // _WARP * _RUNS_FROM_HWC)
+    kernel = any_kernel_name(
+        form.in_dtype, in_layout, form.out_dtype, out_layout, count,
+        _plan_type(form.batch, by_pointer),
+    )  # fmt: skip
+    return Launch(kernel, (form.batch, _tiles(plane, tile, with_labels=with_labels), form.frames))
+
+
+def any_tile(form: Conversion) -> int:
+    """Pixels of any number of channels that a block writes in HWC: whole sectors of the planes it
+    reads, and some steps of its threads."""
+    return 64 * math.ceil(4 * BLOCK * (4 // _SIZE[form.out_dtype]) / (64 * form.channels))
+
+
+def _tiles(plane: int, tile: int, *, with_labels: bool) -> int:
+    """Rows of the grid: the tiles of an image, and one for the target where there are labels."""
+    tiles = -(-plane // tile) + with_labels
+    if tiles > _MAX_GRID_YZ:
+        raise ValueError(
+            f"images: expected at most {_MAX_GRID_YZ} tiles of {tile} pixels, got {tiles}; "
+            "give images whose height * width is a multiple of 16"
+        )
+    return tiles
+
+
+@lru_cache(maxsize=256)
+def mask_launch(
+    shape: tuple[int, int, int], itemsize: int, in_alignment: int, out_alignment: int,
+    *, by_pointer: bool,
+) -> Launch:  # fmt: skip
+    """The launch that mixes masks of this shape (B, H, W) and size of an element in bytes."""
+    batch, height, width = shape
+    period = max(1, itemsize // 4)
+    size = itemsize // period
+    plane, pixels = height * width * period, 16 // size
+    while pixels > 1 and (
+        plane % pixels or in_alignment % (pixels * size) or out_alignment % (pixels * size)
+    ):
+        pixels //= 2
+    kernel = mask_kernel_name(f"uint{8 * size}", period, pixels, _plan_type(batch, by_pointer))
+    return Launch(kernel, (batch, _tiles(plane, BLOCK * pixels, with_labels=False), 1))
 
 
 def flat_unroll(in_size: int, period: int) -> int:
@@ -133,17 +200,22 @@ def label_launch(batch_size: int, *, by_pointer: bool) -> Launch:
 
 
 def batch_parameters(
-    form: Conversion | None, images: int, out: int, labels: LabelArguments
+    form: Conversion | None, images: int, out: int, labels: LabelArguments, normalisation: int = 0
 ) -> bytearray:
-    """The bytes of the kernel's ``Batch``; `images` and `out` are addresses."""
-    plane = width = clip = 0
+    """The bytes of the kernel's ``Batch``.
+
+    `images` and `out` are addresses, and so is `normalisation`, of what
+    :func:`values_per_channel` returns.
+    """
+    plane = width = clip = channels = tile = 0
     in_strides = out_strides = (0, 0)
     mean: tuple[float, ...] = _ZEROS
     inverse_std: tuple[float, ...] = _ONES
     if form is not None:
-        plane, width = form.height * form.width, form.width
-        clip = form.frames * form.channels * plane
+        plane, width, channels = form.height * form.width, form.width, form.channels
+        clip = form.frames * channels * plane
         in_strides, out_strides = _strides(form, form.in_layout), _strides(form, form.memory_layout)
+        tile = 0 if channels in CHANNELS else any_tile(form)
         if form.mean is not None and form.inverse_std is not None:
             mean = (*form.mean, *_ZEROS)[:4]
             inverse_std = (*form.inverse_std, *_ONES)[:4]
@@ -153,9 +225,25 @@ def batch_parameters(
         parameters, 0,
         images, out, labels.labels, labels.soft, labels.ids, labels.report,
         plane, width, clip, *in_strides, *out_strides, labels.num_classes, labels.form,
-        keep, off, *mean, *inverse_std,
+        channels, tile, keep, off, *mean, *inverse_std, normalisation,
     )  # fmt: skip
     return parameters
+
+
+def mask_parameters(shape: tuple[int, int, int], masks: int, out: int) -> bytearray:
+    """The bytes of the kernel's ``Batch`` for masks of this shape (B, H, W)."""
+    _, height, width = shape
+    form = Conversion(*shape[:1], 1, height, width, 1, "", "CHW", "", "CHW", False, None, None)
+    return batch_parameters(form, masks, out, LabelArguments())
+
+
+def values_per_channel(form: Conversion) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """All means and all 1 / std, where the kernel reads them from a GPU's memory: for other numbers
+    of channels than 1, 3 and 4, unless all channels have the same."""
+    if form.channels in CHANNELS or form.mean is None or form.inverse_std is None:
+        return None
+    same = len(set(form.mean)) == len(set(form.inverse_std)) == 1
+    return None if same else (form.mean, form.inverse_std)
 
 
 def _of_frame(layout: str) -> str:

@@ -1,0 +1,60 @@
+"""The forms of masks, the same for every backend."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dali_mixup.plan import MixPlan
+
+DTYPES = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
+
+
+def mask_shape(shape: tuple[int, ...], dtype: str, plan: Any) -> tuple[int, int, int]:
+    """Batch size, height and width of masks that a plan mixes.
+
+    Parameters
+    ----------
+    shape, dtype
+        Of the masks; `dtype` is numpy's name.
+    plan : MixPlan or DevicePlan
+
+    Raises
+    ------
+    TypeError
+        Masks that are no integers.
+    ValueError
+        Another shape than (B, H, W), (B, 1, H, W) or (B, H, W, 1), or a plan that does not fit it,
+        or one that weighs samples.
+    """
+    if dtype not in DTYPES:
+        raise TypeError(f"masks: expected integers of 8 to 64 bits or bools, got {dtype}")
+    batch, (height, width) = shape[0], mask_size(shape)
+    plan.require_fit(batch, height, width)
+    require_selecting(getattr(plan, "plan", plan))
+    return batch, height, width
+
+
+def mask_size(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Height and width of masks of this shape; ValueError where it is none of masks."""
+    sides = shape
+    if len(shape) == 4 and 1 in (shape[1], shape[3]):
+        sides = (shape[0], *shape[2:]) if shape[1] == 1 else shape[:3]
+    if len(sides) != 3:
+        raise ValueError(
+            f"masks: expected shape (B, H, W), (B, 1, H, W) or (B, H, W, 1), got {tuple(shape)}"
+        )
+    return sides[1], sides[2]
+
+
+def require_selecting(plan: MixPlan) -> None:
+    """Raise ValueError where a plan weighs a sample, which integers of a mask cannot be."""
+    weighs = (plan.lam > 0) & (plan.lam < 1)
+    if plan.box is not None:
+        weighs &= ~((plan.box[:, 0] < plan.box[:, 1]) & (plan.box[:, 2] < plan.box[:, 3]))
+    if bad := np.flatnonzero(weighs).tolist():
+        raise ValueError(
+            f"plan: expected a box, or lam of 0 or 1, for each sample beside masks, got lam "
+            f"{plan.lam[bad[0]]} at row {bad[0]}; set Mixup(alpha=0, cutmix_alpha=1.0)"
+        )
