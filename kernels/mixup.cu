@@ -13,10 +13,11 @@ typedef unsigned long long Word64;
 
 enum Dtype { UINT8, UINT16, UINT32, FLOAT16, BFLOAT16, FLOAT32 };  // UINT32: masks alone
 enum Layout { CHW, HWC };
-enum Frames { STILLS, CLIPS };
+enum Frames { STILLS, CLIPS, PLANES };
 enum Labels { NO_LABELS, INT32_IDS, INT64_IDS, DENSE_ROWS };
 
 constexpr int BLOCK = 192;  // threads; a multiple of 3 and 4, see PERIOD
+constexpr int ANY = 0;
 
 // How one sample is mixed. A box takes the partner's pixels inside it and is empty where
 // y0 >= y1 or x0 >= x1; where there is one, lam weighs the label alone.
@@ -50,11 +51,10 @@ struct Batch {
   Word clip;          // elements of a sample of CLIPS; and those to its next frame and next plane:
   Word in_frame, in_plane, out_frame, out_plane;
   int num_classes, label_form;
-  Word channels;                 // of mix_any, and how many pixels a block takes there
-  Word tile;
+  Word channels, tile;           // of transpose: pixels that a block takes
   float keep, off;
   float mean[4], inverse_std[4];
-  const float* normalisation;  // of mix_any: all means, then all 1 / std; null: mean[0] and inverse_std[0]
+  const float* normalisation;  // of other channels than 1, 3 and 4: all means, then all 1 / std; or null
 };
 
 // The host packs the same bytes (dali_mixup/backends/cuda/launch.py) and says here how many it thinks they are.
@@ -320,7 +320,7 @@ struct Chunk {
 #pragma unroll
       for (int e = w * 4 / SIZE; e < (w + 1) * 4 / SIZE; ++e)
         if (pixels >> (LAYOUT == HWC ? e / CHANNELS : e) & 1)
-          mask |= ~0u >> 32 - 8 * SIZE << 8 * SIZE * (e % (4 / SIZE));
+          mask |= ~0u >> (32 - 8 * SIZE) << 8 * SIZE * (e % (4 / SIZE));
 #pragma unroll
       for (int run = 0; run < RUNS; ++run)
         words[run][w] = (words[run][w] & ~mask) | (other.words[run][w] & mask);
@@ -408,6 +408,23 @@ __device__ __forceinline__ void write_target(const Batch& batch, const Sample& s
   }
 }
 
+// ---- Normalisation --------------------------------------------------------------------------------
+
+struct Scale {
+  float mean, inverse_std;
+
+  __device__ __forceinline__ float of(float value) const {
+    return __fmul_rn(__fsub_rn(value, mean), inverse_std);
+  }
+};
+
+// Of a channel, where there are other numbers of them than 1, 3 and 4.
+__device__ __forceinline__ Scale scale_of(const Batch& batch, Word channel) {
+  const float* all = batch.normalisation;
+  if (!all) return {batch.mean[0], batch.inverse_std[0]};
+  return {__ldg(all + channel), __ldg(all + batch.channels + channel)};
+}
+
 // ---- Images ---------------------------------------------------------------------------------------
 
 // The lowest bits, as many as this, at most PIXELS of them.
@@ -423,6 +440,12 @@ __device__ __forceinline__ bool is_boxed(const Sample& sample) {
 // Whether pixels are taken as they are, and not weighted.
 __device__ __forceinline__ bool is_selected(const Sample& sample) {
   return is_boxed(sample) || sample.lam == 1.0f || sample.lam == 0.0f;
+}
+
+// Of a sample that is selected: whether a pixel is the partner's.
+__device__ __forceinline__ bool takes_pixel(const Sample& sample, Word y, Word x) {
+  if (!is_boxed(sample)) return sample.lam == 0.0f;
+  return y >= sample.y0 && y < sample.y1 && x >= sample.x0 && x < sample.x1;
 }
 
 // Of a sample that is selected, bit p: pixel start + p is the partner's. Rows of `width` elements have
@@ -458,9 +481,10 @@ __device__ constexpr int blocks_of() {
 //
 // HWC to HWC needs no transposition: it is launched as one plane of width * PERIOD elements, whose
 // channel is their index modulo PERIOD (elsewhere 1). BLOCK is a multiple of PERIOD, so that all
-// chunks of a thread begin with the same channel.
+// chunks of a thread begin with the same channel. ANY stands for other numbers of channels.
 //
-// The frames of CLIPS are mixed alike, one for each z of the grid.
+// The frames of CLIPS are mixed alike, one for each z of the grid. PLANES are those of any number of
+// channels in CHW, FCHW or CFHW, one for each z, with a mean and std of its own.
 //
 // A sample has less than 2^31 elements; `out` overlaps nothing; only `images` and `labels` are read.
 template <int IN, int IN_LAYOUT, int OUT, int OUT_LAYOUT, int CHANNELS, int PERIOD, int PIXELS,
@@ -471,35 +495,43 @@ __global__ void __launch_bounds__(
     mix(const __grid_constant__ Batch batch, const __grid_constant__ Plan plan) {
   using From = Chunk<IN, IN_LAYOUT, CHANNELS, PIXELS>;
   using To = Chunk<OUT, OUT_LAYOUT, CHANNELS, PIXELS>;
-  static_assert(BLOCK % PERIOD == 0 && (PERIOD == 1 || CHANNELS == 1), "channels of a thread");
+  static_assert(PERIOD == ANY || BLOCK % PERIOD == 0, "channels of a thread");
+  static_assert(PERIOD == 1 || CHANNELS == 1, "channels of a thread");
 
   const Word i = blockIdx.x;
   const Sample sample = plan.samples[i];
-  const Word width = batch.width * PERIOD, plane = batch.plane * PERIOD;
+  const Word period = PERIOD == ANY ? batch.channels : PERIOD;
+  const Word width = batch.width * period, plane = batch.plane * period;
   const Word first = (blockIdx.y * UNROLL * BLOCK + threadIdx.x) * PIXELS;
   if (first >= plane) {
     const bool last = blockIdx.y == gridDim.y - 1 && blockIdx.z == 0;
     if (batch.label_form != NO_LABELS && last) write_target(batch, sample, i);
     return;
   }
-  const Word elements = FRAMES == CLIPS ? batch.clip : plane * CHANNELS;
+  const Word elements = FRAMES == STILLS ? plane * CHANNELS : batch.clip;
   const Word64 own_image = Word64(i) * elements;
   const Word64 partner_image = Word64(Word(sample.partner)) * elements;
-  const Word in_frame = FRAMES == CLIPS ? blockIdx.z * batch.in_frame : 0;
-  const Word out_frame = FRAMES == CLIPS ? blockIdx.z * batch.out_frame : 0;
-  const Word in_plane = FRAMES == CLIPS ? batch.in_plane : plane;
-  const Word out_plane = FRAMES == CLIPS ? batch.out_plane : plane;
+  const Word frame = FRAMES == PLANES ? blockIdx.z / batch.channels : blockIdx.z;
+  const Word channel_of_plane = FRAMES == PLANES ? blockIdx.z - frame * batch.channels : 0;
+  const Word in_plane = FRAMES == STILLS ? plane : batch.in_plane;
+  const Word out_plane = FRAMES == STILLS ? plane : batch.out_plane;
+  const Word in_frame =
+      FRAMES == STILLS ? 0 : frame * batch.in_frame + channel_of_plane * in_plane;
+  const Word out_frame =
+      FRAMES == STILLS ? 0 : frame * batch.out_frame + channel_of_plane * out_plane;
 
   const bool selects = is_selected(sample);
   const Weight lam(sample.lam), rest(__fsub_rn(1.0f, sample.lam));
 
-  constexpr int VALUES = PERIOD > 1 ? PERIOD : CHANNELS;
-  float mean[VALUES], inverse_std[VALUES];
+  constexpr int VALUES = PERIOD == ANY ? PIXELS : PERIOD > 1 ? PERIOD : CHANNELS;
+  Scale scales[VALUES];
+  if constexpr (FRAMES == PLANES) scales[0] = scale_of(batch, channel_of_plane);
+  if constexpr (FRAMES != PLANES && PERIOD != ANY) {
 #pragma unroll
-  for (int c = 0; c < VALUES; ++c) {
-    const Word channel = PERIOD > 1 ? (first + c) % PERIOD : c;
-    mean[c] = batch.mean[channel];
-    inverse_std[c] = batch.inverse_std[channel];
+    for (int c = 0; c < VALUES; ++c) {
+      const Word channel = PERIOD > 1 ? (first + c) % PERIOD : c;
+      scales[c] = {batch.mean[channel], batch.inverse_std[channel]};
+    }
   }
 
 #pragma unroll
@@ -510,7 +542,7 @@ __global__ void __launch_bounds__(
     From own;
     Two mixed[(PIXELS + 1) / 2][CHANNELS];
     if (selects) {
-      const Word partners = taken<PIXELS>(sample, start, width, PERIOD);
+      const Word partners = taken<PIXELS>(sample, start, width, period);
       own.load_selected(batch.images, own_image, partner_image, partners, from, in_plane);
 #pragma unroll
       for (int p = 0; p < PIXELS; p += 2)
@@ -527,14 +559,23 @@ __global__ void __launch_bounds__(
         for (int c = 0; c < CHANNELS; ++c)
           mixed[p / 2][c] = sum_of_weighted<IN>(own.weighted(p, c, lam), partner.weighted(p, c, rest));
     }
+    if constexpr (PERIOD == ANY) {
+      Word channel = start % period;
+#pragma unroll
+      for (int p = 0; p < PIXELS; ++p) {
+        scales[p] = scale_of(batch, channel);
+        if (++channel == period) channel = 0;
+      }
+    }
     float values[To::RUNS][To::LENGTH];
 #pragma unroll
     for (int p = 0; p < PIXELS; p += 2) {
 #pragma unroll
       for (int c = 0; c < CHANNELS; ++c) {
-        const int v = PERIOD > 1 ? p % PERIOD : c, next = PERIOD > 1 ? (p + 1) % PERIOD : c;
-        const Two normal = multiply(subtract(mixed[p / 2][c], {mean[v], mean[next]}),
-                                    {inverse_std[v], inverse_std[next]});
+        constexpr int CYCLE = PERIOD == ANY ? PIXELS : PERIOD;
+        const int v = PERIOD == 1 ? c : p % CYCLE, next = PERIOD == 1 ? c : (p + 1) % CYCLE;
+        const Two normal = multiply(subtract(mixed[p / 2][c], {scales[v].mean, scales[next].mean}),
+                                    {scales[v].inverse_std, scales[next].inverse_std});
         values[To::run(c)][To::element(p, c)] = normal.a;
         if (p + 1 < PIXELS) values[To::run(c)][To::element(p + 1, c)] = normal.b;
       }
@@ -553,116 +594,132 @@ __global__ void __launch_bounds__(
 
 // ---- Any number of channels -----------------------------------------------------------------------
 
-// Elements of one frame of a sample, mixed with its partner's.
-template <int IN>
-struct AnyElements {
-  static constexpr int SIZE = size_of(IN);
+template <int DTYPE>
+__device__ __forceinline__ Word element_at(const Byte* from) {
+  Word word;
+  load<size_of(DTYPE), size_of(DTYPE)>(from, &word);
+  return word;
+}
 
+// One frame of a sample and of its partner.
+template <int IN>
+struct Frame {
   const Byte *own, *partner;
   const bool selects;
   const Weight lam, rest;
 
-  __device__ __forceinline__ AnyElements(const Batch& batch, const Sample& sample, Word i)
-      : own(frame_of(batch, i)), partner(frame_of(batch, sample.partner)),
+  __device__ __forceinline__ Frame(const Batch& batch, const Sample& sample, Word i)
+      : own(address(batch, i)), partner(address(batch, sample.partner)),
         selects(is_selected(sample)), lam(sample.lam), rest(__fsub_rn(1.0f, sample.lam)) {}
 
-  __device__ static __forceinline__ const Byte* frame_of(const Batch& batch, Word i) {
-    return batch.images + (Word64(i) * batch.clip + blockIdx.z * batch.in_frame) * SIZE;
+  __device__ static __forceinline__ const Byte* address(const Batch& batch, Word i) {
+    return batch.images + (Word64(i) * batch.clip + blockIdx.z * batch.in_frame) * size_of(IN);
   }
 
-  // Where the sample is selected, those are the partner's whose bits are set.
-  template <int COUNT>
-  __device__ __forceinline__ void mix(const Word (&elements)[COUNT], Word partners,
-                                      float (&mixed)[COUNT]) const {
-    Word word, other;
-    if (selects) {
+  // Mix `count` channels of some pixels: the first one's element of each pixel, and elements to the
+  // next channel. Of a sample that is selected, the pixels whose bits are set are the partner's.
+  template <int CHANNELS, int PIXELS>
+  __device__ __forceinline__ void mix(const Word (&first)[PIXELS], Word next, Word count,
+                                      Word partners, float (&mixed)[CHANNELS][PIXELS]) const {
+    constexpr int SIZE = size_of(IN);
 #pragma unroll
-      for (int k = 0; k < COUNT; ++k) {
-        load<SIZE, SIZE>((partners >> k & 1 ? partner : own) + Word64(elements[k]) * SIZE, &word);
-        mixed[k] = unpack<IN>(&word, 0);
+    for (int p = 0; p < PIXELS; ++p) {
+      const Byte* a = own + Word64(first[p]) * SIZE;
+      const Byte* b = partner + Word64(first[p]) * SIZE;
+      if (selects) {
+        const Byte* from = partners >> p & 1 ? b : a;
+#pragma unroll
+        for (int c = 0; c < CHANNELS; ++c, from += Word64(next) * SIZE) {
+          if (c >= count) break;
+          const Word word = element_at<IN>(from);
+          mixed[c][p] = unpack<IN>(&word, 0);
+        }
+      } else {
+#pragma unroll
+        for (int c = 0; c < CHANNELS; ++c, a += Word64(next) * SIZE, b += Word64(next) * SIZE) {
+          if (c >= count) break;
+          const Word word = element_at<IN>(a), other = element_at<IN>(b);
+          mixed[c][p] =
+              sum_of_weighted<IN>(weighted<IN>(&word, 0, 0, lam), weighted<IN>(&other, 0, 0, rest)).a;
+        }
       }
-      return;
-    }
-#pragma unroll
-    for (int k = 0; k < COUNT; ++k) {
-      load<SIZE, SIZE>(own + Word64(elements[k]) * SIZE, &word);
-      load<SIZE, SIZE>(partner + Word64(elements[k]) * SIZE, &other);
-      mixed[k] = sum_of_weighted<IN>(weighted<IN>(&word, 0, 0, lam), weighted<IN>(&other, 0, 0, rest)).a;
     }
   }
 };
 
-__device__ __forceinline__ float normalised(const Batch& batch, float value, Word channel) {
-  const float* all = batch.normalisation;
-  const float mean = all ? __ldg(all + channel) : batch.mean[0];
-  const float inverse_std = all ? __ldg(all + batch.channels + channel) : batch.inverse_std[0];
-  return __fmul_rn(__fsub_rn(value, mean), inverse_std);
+// Elements of the output that follow each other.
+template <int OUT, int COUNT>
+__device__ __forceinline__ void store_values(Byte* to, const float (&values)[COUNT]) {
+  constexpr int BYTES = COUNT * size_of(OUT);
+  Word words[words_in(BYTES)];
+#pragma unroll
+  for (int w = 0; w < words_in(BYTES); ++w) words[w] = pack<OUT>(values, w * 4 / size_of(OUT), COUNT);
+  store<BYTES, BYTES>(to, words);
 }
 
-// Images and labels, as above, for any number of channels. A thread makes COUNT elements of the output
-// at a time: as many as a word has, or one.
+// Images and labels, as above, of any number of channels, from HWC to planes or from planes to HWC. A
+// thread makes COUNT elements of the output at a time: 8 bytes of them, or one.
 //
-// To planes, a warp takes 32 runs of COUNT pixels of a plane; from HWC, 8 runs of each of 4 channels,
-// which are neighbours where they are read. It goes from channel to channel. To HWC, a block goes
-// through the elements of batch.tile pixels as they are written. What is read in parts of sectors is
-// read on while the L1 cache holds them.
-template <int IN, int IN_LAYOUT, int OUT, int OUT_LAYOUT, int COUNT, class Plan>
-__global__ void __launch_bounds__(BLOCK, 8)
-    mix_any(const __grid_constant__ Batch batch, const __grid_constant__ Plan plan) {
-  constexpr int RUNS = IN_LAYOUT == CHW ? 32 : 8, TOGETHER = 32 / RUNS;
-  constexpr int BYTES = COUNT * size_of(OUT);
+// To planes, 8 threads take neighbouring runs of COUNT pixels and the same GROUP channels, and the next
+// 8 threads the next channels, which are neighbours where they are read. To HWC, a thread has COUNT
+// channels of its own, and the threads beside it the channels beside them. A block takes batch.tile
+// pixels. What is read in parts of sectors is read on while the L1 cache holds them.
+template <int IN, int OUT, int OUT_LAYOUT, int COUNT, class Plan>
+__global__ void __launch_bounds__(BLOCK)
+    transpose(const __grid_constant__ Batch batch, const __grid_constant__ Plan plan) {
+  constexpr int RUNS = 8, GROUP = 4;
   const Word i = blockIdx.x;
   const Sample sample = plan.samples[i];
-  const Word tile = OUT_LAYOUT == CHW ? BLOCK / TOGETHER * COUNT : batch.tile;
-  const Word first = blockIdx.y * tile, channels = batch.channels;
+  const Word first = blockIdx.y * batch.tile, channels = batch.channels;
   if (first >= batch.plane) {
     if (batch.label_form != NO_LABELS && blockIdx.z == 0) write_target(batch, sample, i);
     return;
   }
-  const AnyElements<IN> images(batch, sample, i);
+  const Frame<IN> frame(batch, sample, i);
   Byte* out = batch.out + (Word64(i) * batch.clip + blockIdx.z * batch.out_frame) * size_of(OUT);
-  Word elements[COUNT], channel[COUNT];
-  float values[COUNT];
 
   if constexpr (OUT_LAYOUT == CHW) {
-    const Word lane = threadIdx.x % 32;
-    const Word start = first + (threadIdx.x / 32 * RUNS + lane % RUNS) * COUNT;
-    if (start >= batch.plane) return;
-    const Word partners = images.selects ? taken<COUNT>(sample, start, batch.width, 1) : 0;
-    for (Word c = lane / RUNS; c < channels; c += TOGETHER) {
+    const Word groups = (channels + GROUP - 1) / GROUP;
+    for (Word item = threadIdx.x; item < batch.tile / COUNT * groups; item += BLOCK) {
+      const Word row = item / RUNS, rows = row / groups, c = (row - rows * groups) * GROUP;
+      const Word start = first + (rows * RUNS + item % RUNS) * COUNT;
+      if (start >= batch.plane) continue;
+      Word elements[COUNT];
 #pragma unroll
-      for (int k = 0; k < COUNT; ++k)
-        elements[k] = IN_LAYOUT == CHW ? c * batch.in_plane + start + k : (start + k) * channels + c;
-      images.mix(elements, partners, values);
+      for (int p = 0; p < COUNT; ++p) elements[p] = (start + p) * channels + c;
+      const Word partners = frame.selects ? taken<COUNT>(sample, start, batch.width, 1) : 0;
+      float values[GROUP][COUNT];
+      frame.mix(elements, 1, channels - c, partners, values);
 #pragma unroll
-      for (int k = 0; k < COUNT; ++k) values[k] = normalised(batch, values[k], c);
-      const Word word = pack<OUT>(values, 0, COUNT);
-      store<BYTES, BYTES>(out + Word64(c * batch.out_plane + start) * size_of(OUT), &word);
+      for (int k = 0; k < GROUP; ++k) {
+        if (c + k >= channels) break;
+        const Scale scale = scale_of(batch, c + k);
+#pragma unroll
+        for (int p = 0; p < COUNT; ++p) values[k][p] = scale.of(values[k][p]);
+        store_values<OUT>(out + (Word64(c + k) * batch.out_plane + start) * size_of(OUT), values[k]);
+      }
     }
   } else {
-    constexpr Word STEP = BLOCK * COUNT;
-    const Word pixels_on = STEP / channels, channels_on = STEP - pixels_on * channels;
-    const Word end = (first + tile < batch.plane ? first + tile : batch.plane) * channels;
-    Word start = first * channels + threadIdx.x * COUNT;
-    Word pixel = start / channels, c = start - pixel * channels;
-    for (; start < end; start += STEP) {
-      const Word partners =
-          images.selects ? taken<COUNT>(sample, start, batch.width * channels, channels) : 0;
-      Word at = pixel, next = c;
+    const Word runs = channels / COUNT, across = runs < BLOCK ? runs : BLOCK;
+    const Word down = BLOCK / across, row = threadIdx.x / across;
+    const Word end = first + batch.tile < batch.plane ? first + batch.tile : batch.plane;
+    if (row >= down) return;
+    for (Word run = threadIdx.x % across; run < runs; run += across) {
+      const Word c = run * COUNT;
+      Scale scales[COUNT];
 #pragma unroll
-      for (int k = 0; k < COUNT; ++k) {
-        elements[k] = IN_LAYOUT == CHW ? next * batch.in_plane + at : start + k;
-        channel[k] = next;
-        if (++next == channels) next = 0, ++at;
+      for (int k = 0; k < COUNT; ++k) scales[k] = scale_of(batch, c + k);
+      Word y = (first + row) / batch.width, x = first + row - y * batch.width;
+      for (Word pixel = first + row; pixel < end; pixel += down) {
+        const Word element[1] = {c * batch.in_plane + pixel};
+        const bool partners = frame.selects && takes_pixel(sample, y, x);
+        float values[COUNT][1], normal[COUNT];
+        frame.mix(element, batch.in_plane, COUNT, partners, values);
+#pragma unroll
+        for (int k = 0; k < COUNT; ++k) normal[k] = scales[k].of(values[k][0]);
+        store_values<OUT>(out + (Word64(pixel) * channels + c) * size_of(OUT), normal);
+        for (x += down; x >= batch.width; x -= batch.width) ++y;
       }
-      images.mix(elements, partners, values);
-#pragma unroll
-      for (int k = 0; k < COUNT; ++k) values[k] = normalised(batch, values[k], channel[k]);
-      const Word word = pack<OUT>(values, 0, COUNT);
-      store<BYTES, BYTES>(out + Word64(start) * size_of(OUT), &word);
-      pixel += pixels_on;
-      c += channels_on;
-      if (c >= channels) c -= channels, ++pixel;
     }
   }
 }

@@ -17,6 +17,7 @@ NUMPY = {
     "float32": np.dtype("f4"),
 }
 FRAMES = 3
+SIZES_OF_ANY = [(4, 8, 6), (2, 5, 8), (2, 6, 6), (2, 5, 7), (5, 1, 1), (2, 12, 44), (1, 1, 2)]
 SIZES = [(3, 16, 16), (4, 8, 6), (2, 5, 7), (5, 1, 1), (2, 3, 44), (1, 1, 2)]
 
 
@@ -119,16 +120,16 @@ MANY = {"mean": tuple(range(1, 30)), "std": tuple(1 + k / 7 for k in range(29))}
 
 
 def cases_of_any_channels(dtype: str):
-    """Stills and clips of 2, 5 and 29 channels, more of them than a warp takes at a time."""
+    """Stills and clips of 2, 8 and 29 channels, more of them than a warp takes at a time."""
     unit = {"uint8": 1, "float32": 4}
     places = [("CHW", "CHW"), ("HWC", "CHW"), ("CHW", "HWC"), ("HWC", "HWC")]
     places += itertools.product(CLIPS, CLIPS)
     for out, (layout, out_layout), channels in itertools.product(
-        outputs(dtype), places, (2, 5, 29)
+        outputs(dtype), places, (2, 8, 29)
     ):
         scale = {name: values[:channels] for name, values in MANY.items()}
         normalise = {"uint8": {}, "bfloat16": {"mean": 0.4, "std": 1.3}}.get(out, scale)
         output = OutputFormat(dtype=out, layout=out_layout, **normalise)
-        for size in [(4, 8, 6), (2, 5, 7), (5, 1, 1), (2, 12, 44), (1, 1, 2)]:
+        for size in SIZES_OF_ANY:
             for shifts in ((None, None), (0, 0), (unit.get(dtype, 2), unit.get(out, 2))):
                 yield size, channels, layout, output, shifts

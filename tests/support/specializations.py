@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dali_mixup.backends.cuda.launch import (
-    any_kernel_name,
+    ANY,
     flat_unroll,
     kernel_name,
     mask_kernel_name,
+    transpose_name,
 )
 
 DTYPES = ("uint8", "uint16", "float16", "bfloat16", "float32")
@@ -49,9 +50,15 @@ def of_any_channels(plan: str, in_dtypes: tuple[str, ...] = DTYPES) -> Iterator[
     """Of numbers of channels other than 1, 3 and 4."""
     for in_dtype, out_dtype in conversions():
         if in_dtype in in_dtypes:
-            for layouts in (*LAYOUTS, ("HWC", "HWC")):
-                for count in {1, 4 // SIZE[out_dtype]}:
-                    yield any_kernel_name(in_dtype, layouts[0], out_dtype, layouts[1], count, plan)
+            for pixels in (16, 8, 4, 2, 1):
+                for period, frames in ((1, "PLANES"), (ANY, "STILLS"), (ANY, "CLIPS")):
+                    if pixels * SIZE[out_dtype] <= 16:
+                        yield kernel_name(
+                            in_dtype, "CHW", out_dtype, "CHW", 1, period, pixels, 1, frames, plan
+                        )
+            for layout in ("CHW", "HWC"):
+                for count in (1, 8 // SIZE[out_dtype]):
+                    yield transpose_name(in_dtype, out_dtype, layout, count, plan)
 
 
 def of_masks(plan: str) -> Iterator[str]:

@@ -24,6 +24,9 @@ PLAN_CAPACITY = 2038
 OLD_PLAN_CAPACITY = 64
 """The same for drivers that take 4,096 bytes of parameters."""
 
+ANY = 0
+"""The period of interleaved channels that are not 1, 3 or 4."""
+
 NO_LABELS, INT32_IDS, INT64_IDS, DENSE_ROWS = range(4)
 
 REPORT = np.dtype([("row_and_one", "<i4"), ("num_classes", "<i4"), ("label", "<i8")])
@@ -33,7 +36,6 @@ COMPILE_OPTIONS = (f"-DMIXUP_BATCH_BYTES={_BATCH.size}",)
 
 _ZEROS, _ONES = (0.0,) * 4, (1.0,) * 4
 _SIZE = {"uint8": 1, "uint16": 2, "float16": 2, "bfloat16": 2, "float32": 4}
-_WARP, _RUNS_FROM_HWC = 32, 8
 _MAX_GRID_YZ = 65535
 _MAX_VALUES = 2**31 - 2**22  # the last tile's indices stay below 2^31
 
@@ -61,21 +63,16 @@ def kernel_name(
     in_dtype: str, in_layout: str, out_dtype: str, out_layout: str,
     channels: int, period: int, pixels: int, unroll: int, frames: str, plan: str,
 ) -> str:  # fmt: skip
-    """The specialisation for 1, 3 or 4 channels, as C++ writes it."""
+    """The specialisation as C++ writes it."""
     return (
         f"mix<{in_dtype.upper()}, {in_layout}, {out_dtype.upper()}, {out_layout}, "
         f"{channels}, {period}, {pixels}, {unroll}, {frames}, {plan}>"
     )
 
 
-def any_kernel_name(
-    in_dtype: str, in_layout: str, out_dtype: str, out_layout: str, count: int, plan: str
-) -> str:
-    """The specialisation for other numbers of channels, as C++ writes it."""
-    return (
-        f"mix_any<{in_dtype.upper()}, {in_layout}, {out_dtype.upper()}, {out_layout}, "
-        f"{count}, {plan}>"
-    )
+def transpose_name(in_dtype: str, out_dtype: str, out_layout: str, count: int, plan: str) -> str:
+    """The specialisation for other numbers of channels, from or to HWC, as C++ writes it."""
+    return f"transpose<{in_dtype.upper()}, {out_dtype.upper()}, {out_layout}, {count}, {plan}>"
 
 
 def mask_kernel_name(dtype: str, period: int, pixels: int, plan: str) -> str:
@@ -104,15 +101,18 @@ def image_launch(
     values = form.frames * form.height * form.width * form.channels
     if values > _MAX_VALUES:
         raise ValueError(f"images: expected at most {_MAX_VALUES} values each, got {values}")
-    if form.frames > _MAX_GRID_YZ:
-        raise ValueError(f"images: expected at most {_MAX_GRID_YZ} frames, got {form.frames}")
-    if form.channels not in CHANNELS:
-        return _any_launch(form, out_alignment, with_labels=with_labels, by_pointer=by_pointer)
     in_layout, out_layout = _of_frame(form.in_layout), _of_frame(form.memory_layout)
+    frames, deep = "CLIPS" if "F" in form.in_layout else "STILLS", form.frames
+    channels, period = form.channels, 1
     flat = in_layout == out_layout == "HWC"
-    channels, period = (1, form.channels) if flat else (form.channels, 1)
+    if channels not in CHANNELS and in_layout != out_layout:
+        return _transposed(form, out_alignment, with_labels=with_labels, by_pointer=by_pointer)
     if flat:
         in_layout = out_layout = "CHW"
+        channels, period = 1, channels
+    elif channels not in CHANNELS:
+        frames, deep, channels = "PLANES", form.frames * channels, 1
+    _require_depth(deep)
     in_size, out_size = _SIZE[form.in_dtype], _SIZE[form.out_dtype]
 
     plane = form.height * form.width * period
@@ -127,34 +127,40 @@ def image_launch(
     tiles = _tiles(plane, unroll * BLOCK * pixels, with_labels=with_labels)
     kernel = kernel_name(
         form.in_dtype, in_layout, form.out_dtype, out_layout,
-        channels, period, pixels, unroll, "CLIPS" if "F" in form.in_layout else "STILLS",
+        channels, period if period in CHANNELS else ANY, pixels, unroll, frames,
         _plan_type(form.batch, by_pointer),
     )  # fmt: skip
+    return Launch(kernel, (form.batch, tiles, deep))
+
+
+def _require_depth(deep: int) -> None:
+    if deep > _MAX_GRID_YZ:
+        raise ValueError(
+            f"images: expected at most {_MAX_GRID_YZ} frames, or planes of all frames, got {deep}"
+        )
+
+
+def _transposed(
+    form: Conversion, out_alignment: int, *, with_labels: bool, by_pointer: bool
+) -> Launch:
+    """Of any number of channels, from HWC to planes or from planes to HWC."""
+    _require_depth(form.frames)
+    out_layout = _of_frame(form.memory_layout)
+    size, plane = _SIZE[form.out_dtype], form.height * form.width
+    count, run = 8 // size, form.channels if out_layout == "HWC" else plane
+    if run % count or out_alignment % 8:
+        count = 1
+    plan = _plan_type(form.batch, by_pointer)
+    kernel = transpose_name(form.in_dtype, form.out_dtype, out_layout, count, plan)
+    tiles = _tiles(plane, _tile(form), with_labels=with_labels)
     return Launch(kernel, (form.batch, tiles, form.frames))
 
 
-def _any_launch(
-    form: Conversion, out_alignment: int, *, with_labels: bool, by_pointer: bool
-) -> Launch:
-    in_layout, out_layout = _of_frame(form.in_layout), _of_frame(form.memory_layout)
-    size, plane = _SIZE[form.out_dtype], form.height * form.width
-    count, run = 4 // size, plane * (form.channels if out_layout == "HWC" else 1)
-    if run % count or out_alignment % 4:
-        count = 1
-    tile = any_tile(form)
-    if out_layout == "CHW":
-        tile = count * (BLOCK if in_layout == "CHW" else BLOCK // _WARP * _RUNS_FROM_HWC)
-    kernel = any_kernel_name(
-        form.in_dtype, in_layout, form.out_dtype, out_layout, count,
-        _plan_type(form.batch, by_pointer),
-    )  # fmt: skip
-    return Launch(kernel, (form.batch, _tiles(plane, tile, with_labels=with_labels), form.frames))
-
-
-def any_tile(form: Conversion) -> int:
-    """Pixels of any number of channels that a block writes in HWC: whole sectors of the planes it
-    reads, and some steps of its threads."""
-    return 64 * math.ceil(4 * BLOCK * (4 // _SIZE[form.out_dtype]) / (64 * form.channels))
+def _tile(form: Conversion) -> int:
+    """Pixels of any number of channels that a block takes: whole sectors, and some 4 steps of its
+    threads, each of which makes up to 32 bytes at a time."""
+    values = 4 * BLOCK * 32 // _SIZE[form.out_dtype]
+    return 64 * math.ceil(values / (64 * form.channels))
 
 
 def _tiles(plane: int, tile: int, *, with_labels: bool) -> int:
@@ -188,7 +194,7 @@ def mask_launch(
 
 def flat_unroll(in_size: int, period: int) -> int:
     """Chunks a thread of HWC to HWC: as many as the compiler holds without spilling."""
-    return 4 if in_size < 4 and period < 4 else 2
+    return 1 if period not in CHANNELS else 4 if in_size < 4 and period < 4 else 2
 
 
 @lru_cache(maxsize=64)
@@ -215,7 +221,7 @@ def batch_parameters(
         plane, width, channels = form.height * form.width, form.width, form.channels
         clip = form.frames * channels * plane
         in_strides, out_strides = _strides(form, form.in_layout), _strides(form, form.memory_layout)
-        tile = 0 if channels in CHANNELS else any_tile(form)
+        tile = 0 if channels in CHANNELS else _tile(form)
         if form.mean is not None and form.inverse_std is not None:
             mean = (*form.mean, *_ZEROS)[:4]
             inverse_std = (*form.inverse_std, *_ONES)[:4]

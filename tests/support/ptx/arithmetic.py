@@ -209,6 +209,7 @@ def _integers() -> dict[str, Operation]:
         table[f"mul.hi.{t}"] = Operation(
             t, (t, t), lambda a, b, high=high: (wide_product(a, b) >> 32).astype(high)
         )
+    for t in ("s16", "u16", "s32", "u32"):
         table[f"div.{t}"] = Operation(t, (t, t), quotient)
         table[f"rem.{t}"] = Operation(t, (t, t), lambda a, b: a - quotient(a, b) * b)
     return table
