@@ -8,8 +8,8 @@ from dali_mixup import MixPlan
 
 def pixels(dtype, shape, seed=0):
     rng = np.random.default_rng(seed)
-    if dtype == "uint8":
-        return rng.integers(0, 256, shape, dtype=np.uint8)
+    if dtype in ("uint8", "uint16"):
+        return rng.integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
     values = (rng.standard_normal(shape) * 10.0 ** rng.integers(-3, 4, shape)).astype(np.float32)
     return to_bfloat16(values) if dtype == "bfloat16" else values.astype(dtype)
 

@@ -44,6 +44,18 @@ class TensorBackend:
             return self._array(mixed, None), tuple(self._array(part, None) for part in targets)
         return self._array(mixed, None), None if targets is None else self._array(targets, None)
 
+    def mix_labels(self, images, labels, plan, **settings):
+        targets = cuda_backend.mix_labels(
+            self._tensor(images), self._tensor(labels), plan, **settings
+        )
+        cuda_backend.check_labels(self.device)
+        if isinstance(targets, tuple):
+            return tuple(self._array(part, None) for part in targets)
+        return self._array(targets, None)
+
+    def mix_masks(self, masks, plan):
+        return self._array(cuda_backend.mix_masks(self._tensor(masks), plan), None)
+
     def _tensor(self, array: Any) -> torch.Tensor:
         array = np.asarray(array)
         with warnings.catch_warnings():
