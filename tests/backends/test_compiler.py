@@ -69,7 +69,7 @@ def test_every_specialisation_compiles_everywhere(architecture, frames, dtype):
     assert_compiles_without_local_memory(kernels, architecture)
 
 
-@pytest.mark.parametrize("plan", ["PlanByPointer", "PlanByValue<2039>"])
+@pytest.mark.parametrize("plan", ["PlanByPointer", "PlanByValue<2038>"])
 def test_every_form_of_a_plan_compiles(plan):
     assert_compiles_without_local_memory((ALIGNED[0].kernel.format(plan),), "sm_90")
 

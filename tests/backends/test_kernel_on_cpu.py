@@ -294,7 +294,7 @@ def test_a_plan_by_value_is_read_as_one_by_pointer_is():
 
 
 def test_the_parameters_of_the_largest_plan_by_value_fit_into_a_launch():
-    plan = MixPlan(np.arange(2039), np.ones(2039))
+    plan = MixPlan(np.arange(2038), np.ones(2038))
 
     samples = plan_parameters(plan)
 

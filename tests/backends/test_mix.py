@@ -12,7 +12,7 @@ IDS = np.array([3, 0, 6, 6, 1, 2, 5, 4, 0])
 ROWS = np.random.default_rng(0).random((9, CLASSES)).astype(np.float32)
 PLAIN = OutputFormat()
 HALF = OutputFormat(dtype="float16", layout="CHW", mean=(120.0, 110.0, 100.0), std=(60, 55, 50))
-BY_VALUE = 2039  # samples of the largest plan that goes by value
+BY_VALUE = 2038  # samples of the largest plan that goes by value
 
 
 def mix(backend, images, labels, plan, output=PLAIN, **settings):
@@ -42,6 +42,19 @@ def test_one_call_equals_both_formulas_in_every_bit(backend, labels, smoothing, 
 
     assert_same_bits(mixed, formula(images, plan, output, "HWC"))
     assert soft.tobytes() == soft_label_formula(labels, plan, CLASSES, smoothing).tobytes()
+
+
+@pytest.mark.parametrize("targets", ["soft", "pairs"])
+def test_labels_of_another_head_have_the_targets_that_a_call_makes(backend, targets):
+    images, plan = pixels("uint8", (9, 6, 10, 3)), mixed_plan(9, 6, 10)
+    settings = {"num_classes": CLASSES, "label_smoothing": 0.0, "targets": targets}
+
+    alone = backend.mix_labels(images, IDS, plan, **settings)
+
+    _, both = backend.mix(images, IDS, plan, PLAIN, layout="HWC", **settings)
+    assert type(alone) is type(both)
+    for one, other in zip(alone, both, strict=True):  # parts of pairs, or rows
+        np.testing.assert_array_equal(one, other, strict=True)
 
 
 @pytest.mark.parametrize("labels", [IDS, IDS.astype(np.int32)], ids=["int64", "int32"])

@@ -21,8 +21,14 @@ import torch
 SUCCESS, INVALID_VALUE, INVALID_HANDLE, ILLEGAL_ADDRESS = 0, 1, 400, 700
 CUDA_12_1, OLD_PARAMETERS = 12010, 4096
 ELF, ELF_HEADER = b"\x7fELF", 64
-DTYPES, LAYOUTS = ("UINT8", "FLOAT16", "BFLOAT16", "FLOAT32"), ("CHW", "HWC")
-FRAMES = ("STILLS", "CLIPS")
+DTYPES = ("UINT8", "UINT16", "UINT32", "FLOAT16", "BFLOAT16", "FLOAT32")
+LAYOUTS, FRAMES, NUMBERS = ("CHW", "HWC"), ("STILLS", "CLIPS", "PLANES"), range(1 << 16)
+ARGUMENTS: dict[str, tuple[Any, ...]] = {
+    "mix": (DTYPES, LAYOUTS, DTYPES, LAYOUTS, *[NUMBERS] * 4, FRAMES),
+    "transpose": (DTYPES, DTYPES, LAYOUTS, NUMBERS),
+    "select": (DTYPES, NUMBERS, NUMBERS),
+}
+"""Of each template of the kernel, before the plan: the names of its numbers."""
 
 
 class Launched(NamedTuple):
@@ -102,10 +108,15 @@ DRIVER = Driver()
 
 def cpp_name(lowered: str) -> str:
     """The specialisation as C++ writes it, from its name in the machine code."""
+    template = next(name for name in ARGUMENTS if f"{len(name)}{name}I" in lowered)
     found = [int(number) for number in re.findall(r"Li(\d+)E", lowered)]
-    types = DTYPES[found[0]], LAYOUTS[found[1]], DTYPES[found[2]], LAYOUTS[found[3]]
-    plan = "PlanByPointer" if "PlanByPointer" in lowered else f"PlanByValue<{found[9]}>"
-    return f"mix<{', '.join((*types, *map(str, found[4:8]), FRAMES[found[8]], plan))}>"
+    names = ARGUMENTS[template]
+    if "PlanByPointer" in lowered:
+        plan = "PlanByPointer"
+    else:
+        plan = f"PlanByValue<{found[len(names)]}>"
+    arguments = (str(known[number]) for known, number in zip(names, found, strict=False))
+    return f"{template}<{', '.join((*arguments, plan))}>"
 
 
 @cache
