@@ -8,7 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 try:
-    from nvidia.dali.plugin.pytorch import DALIClassificationIterator, DALIGenericIterator
+    import torch
+    from nvidia.dali import types
+    from nvidia.dali.plugin.pytorch import (
+        DALIClassificationIterator,
+        DALIGenericIterator,
+        torch_utils,
+    )
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         f"dali_mixup.loaders.dali needs NVIDIA DALI and torch, and {error.name!r} is missing: "
@@ -20,6 +26,9 @@ from dali_mixup.advice import MixupWarning, advise_augmentation, advise_subclass
 from dali_mixup.loaders.mixer import BatchMixer, HasMixer, data_of, require_restored
 from dali_mixup.mixup import Mixup
 from dali_mixup.state import differences
+
+# DALI's iterators raise KeyError for images of 16 bits, because their table lacks the dtype.
+torch_utils.to_torch_type.setdefault(types.DALIDataType.UINT16, torch.uint16)
 
 STATE_KEY = "dali_mixup"
 STATE_MARK = b"\ndali_mixup:"

@@ -268,7 +268,7 @@ def test_means_that_are_not_on_a_gpu_yet_are_refused_in_a_graph(driver):
     plan = DevicePlan(mixed_plan(5, 8, 8), "cpu")
     driver.capturing = True
 
-    with pytest.raises(RuntimeError, match="those of 7 channels .* call warm_up before"):
+    with pytest.raises(RuntimeError, match=r"those of 7 channels .* call warm_up before"):
         backend.blend(images, plan, output, layout="HWC")
 
     driver.capturing = False
@@ -291,7 +291,11 @@ def test_images_masks_and_heads_are_a_launch_each(driver, size):
     out, targets = mixup(images, (labels, labels.int()), plan=plan)
     mixed_masks = mixup.mix_masks(masks, plan)
 
-    assert [launch.kernel.partition("<")[0] for launch in driver.launched] == ["mix", "mix", "select"]
+    assert [launch.kernel.partition("<")[0] for launch in driver.launched] == [
+        "mix",
+        "mix",
+        "select",
+    ]
     assert targets[0].equal(targets[1])
     want = reference.mix_masks(masks.numpy(), plan)
     assert mixed_masks.numpy().tobytes() == want.tobytes()
