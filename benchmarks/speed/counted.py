@@ -54,23 +54,36 @@ PACKAGES = (
 
 
 class Work(NamedTuple):
-    """Images of 3 channels, from a dtype and layout to an output."""
+    """Images or clips, from a dtype and layout to an output."""
 
     name: str
     dtype: str
     layout: str
     output: OutputFormat
+    channels: int = 3
+
+    @property
+    def frames(self) -> int:
+        return 2 if "F" in self.layout else 1
 
     @property
     def pixel_bytes(self) -> int:
         """Read once and written once."""
-        return 3 * (SIZE[self.dtype] + SIZE[self.output.dtype or self.dtype])
+        return self.channels * (SIZE[self.dtype] + SIZE[self.output.dtype or self.dtype])
 
 
 def work(dtype: str, layout: str, out_dtype: str, out_layout: str) -> Work:
-    scale = NORMAL if dtype == "uint8" else {}
+    scale = NORMAL if dtype.startswith("uint") else {}
     name = f"{dtype} {layout} to {out_dtype} {out_layout}"
     return Work(name, dtype, layout, OutputFormat(out_dtype, out_layout, **scale))
+
+
+def bands(layout: str, out_layout: str, channels: int = 13) -> Work:
+    """Bytes of many channels to half, each channel with its own mean and std."""
+    values = tuple(float(100 + band) for band in range(channels))
+    output = OutputFormat("float16", out_layout, mean=values, std=values)
+    name = f"uint8 {layout} to float16 {out_layout}, {channels} channels"
+    return Work(name, "uint8", layout, output, channels)
 
 
 WORKS = (
@@ -83,17 +96,78 @@ WORKS = (
 )
 
 
-def executed(work: Work, side: int = 96) -> tuple[ptx.Counters, Aligned]:
-    """Counters of four images, and the machine code of their kernel."""
-    shape = (4, side, side, 3) if work.layout == "HWC" else (4, 3, side, side)
+TO_CHW, TO_HWC, OF_PLANES, TRANSPOSED = (
+    WORKS[0],
+    WORKS[2],
+    WORKS[3],
+    work("uint8", "CHW", "float16", "HWC"),
+)
+OTHERS = (
+    (work("uint16", "HWC", "float16", "CHW"), TO_CHW),
+    (work("uint8", "FHWC", "float16", "CFHW"), TO_CHW),
+    (bands("HWC", "CHW"), TO_CHW),
+    (bands("CHW", "CHW"), OF_PLANES),
+    (bands("HWC", "HWC"), TO_HWC),
+    (bands("CHW", "HWC"), TRANSPOSED),
+    (bands("HWC", "CHW", 64), TO_CHW),
+    (bands("CHW", "HWC", 64), TRANSPOSED),
+)
+"""Other batches, each beside the stills of 3 channels in the same order."""
+
+
+def counters_of(work: Work, side: int = 96) -> tuple[ptx.Counters, Batch]:
+    """Counters of four images, or of four clips."""
+    sides = {"F": work.frames, "C": work.channels, "H": side, "W": side}
     rng = np.random.default_rng(0)
+    shape = (4, *(sides[axis] for axis in work.layout))
     images = rng.integers(0, 256, shape).astype(work.dtype)
     plan = MixPlan([1, 2, 3, 0], [0.3, 0.6, 0.2, 0.9])
     batch = Batch(plan, images, work.output, work.layout, shifts=(0, 0))
     counters = ptx.Counters()
     run(kernels_for("compute_90"), batch, counters=counters)
+    return counters, batch
+
+
+def executed(work: Work, side: int = 96) -> tuple[ptx.Counters, Aligned]:
+    """Counters of four images, and the machine code of their kernel."""
+    counters, batch = counters_of(work, side)
     kernel = re.sub(r"PlanByValue<\d+>", BY_VALUE, batch.launch().kernel)
     return counters, next(aligned for aligned in ALIGNED if aligned.name == kernel)
+
+
+def other_row(other: Work, plain: Work) -> dict[str, Any]:
+    """What a value costs, and how much slower it is by the counts than a plain image's."""
+    counters, values = counters_of(other)[0], 4 * 96 * 96 * other.channels * other.frames
+    before = counters_of(plain)[0].warp_instructions.total() * WARP / (4 * 96 * 96 * 3)
+    instructions = counters.warp_instructions.total() * WARP / values
+    loads, stores = counters.loads, counters.stores
+    both = 2 * SIZE[other.dtype] * values
+    return {
+        "other work": other.name,
+        "PTX instructions a value": round(instructions, 1),
+        "times those of 3 channels": round(instructions / before, 2),
+        "L2 bytes over both images": round(SECTOR * loads.sectors_of_blocks / both, 2),
+        "stores fill": round(100 * stores.efficiency),
+        "lines for 32 values": round((loads.lines + stores.lines) * WARP / values, 1),
+        **{card.name: slower(other, plain, instructions / before, card) for card in CARDS},
+    }
+
+
+def slower(other: Work, plain: Work, instructions: float, card: Card) -> float:
+    """Time a value over that of a plain image, where the longer of bytes and instructions counts.
+
+    Machine instructions of the plain kernel that an aligned batch uses, and as many times of them
+    as PTX instructions.
+    """
+    _, batch = counters_of(plain, 16)
+    kernel = re.sub(r"PlanByValue<\d+>", BY_VALUE, batch.launch().kernel)
+    known = [aligned for aligned in ALIGNED if aligned.name == kernel] or [ALIGNED[0]]
+    path = main_path(known[0], card.architecture)
+    issue = card.instructions_us(path, 1e6 / (known[0].pixels * 3) / WARP)
+    memory, of_plain = (
+        card.memory_us(1e6 * each.pixel_bytes / each.channels) for each in (other, plain)
+    )
+    return round(max(memory, instructions * issue) / max(of_plain, issue), 2)
 
 
 def registers(kernel: str) -> int:
@@ -255,11 +329,12 @@ def main() -> None:
     print("Counted, not timed.")
     rows = [row(work) for work in WORKS]
     peers = peer_rows()
-    for found in (*rows, *peers):
+    others = [other_row(other, plain) for other, plain in OTHERS]
+    for found in (*rows, *peers, *others):
         print(", ".join(f"{name} {value}" for name, value in found.items()))
     if flags.json:
         cores = len(os.sched_getaffinity(0))
-        record(flags.json, cores=cores, packages=PACKAGES, rows=[*rows, *peers])
+        record(flags.json, cores=cores, packages=PACKAGES, rows=[*rows, *peers, *others])
         roofline(flags.json.with_suffix(".png"), rows)
 
 

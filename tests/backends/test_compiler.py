@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 from support.processes import in_processes, split
 from support.requirements import require
-from support.specializations import DTYPES, specializations
+from support.specializations import DTYPES, of_any_channels, of_masks, specializations
 
 require("cupy")
 nvrtc = require("dali_mixup.backends.cuda.compiler", "cupy")
@@ -21,7 +21,7 @@ from support.machine_code import (  # noqa: E402
     fused_operations,
     machine_code_problems,
     main_path,
-    weights_of_bytes,
+    weights_of_integers,
 )
 
 from dali_mixup.backends.cuda.source import read_kernel  # noqa: E402
@@ -52,6 +52,13 @@ def test_every_specialisation_of_bytes_compiles_without_spills_or_local_memory()
     assert_compiles_without_local_memory(tuple(specializations(BY_VALUE, ("uint8",))), "sm_90")
 
 
+@pytest.mark.parametrize("architecture", ["sm_75", "sm_90"])
+def test_masks_and_any_channels_of_bytes_compile_without_spills_or_local_memory(architecture):
+    kernels = *of_masks(BY_VALUE), *of_any_channels(BY_VALUE, ("uint8",))
+
+    assert_compiles_without_local_memory(kernels, architecture)
+
+
 @pytest.mark.parametrize("architecture", ["sm_75", "sm_80", "sm_100", "sm_120"])
 def test_what_aligned_batches_use_compiles_everywhere(architecture):
     kernels = tuple(each.name for each in ALIGNED)
@@ -67,6 +74,13 @@ def test_every_specialisation_compiles_everywhere(architecture, frames, dtype):
     kernels = tuple(specializations(BY_VALUE, (dtype,), frames))
 
     assert_compiles_without_local_memory(kernels, architecture)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("architecture", ["sm_75", *ARCHITECTURES])
+def test_any_channels_compile_everywhere(architecture, dtype):
+    assert_compiles_without_local_memory(tuple(of_any_channels(BY_VALUE, (dtype,))), architecture)
 
 
 @pytest.mark.parametrize("plan", ["PlanByPointer", "PlanByValue<2038>"])
@@ -94,8 +108,8 @@ def test_parameters_of_another_size_do_not_compile():
 
 def test_the_check_of_local_memory_notices_it():
     source = read_kernel("mixup.cu").replace(
-        "  const bool boxed =",
-        "  volatile float there[64]; there[blockIdx.y % 64] = 1;\n  const bool boxed =",
+        "  const bool selects =",
+        "  volatile float there[64]; there[blockIdx.y % 64] = 1;\n  const bool selects =",
     )
     kernel = ALIGNED[0].name
 
@@ -124,8 +138,8 @@ def test_the_machine_code_reads_and_writes_widely_and_fuses_nothing_else(aligned
 def test_sums_of_pairs_that_ptxas_fuses_are_noticed_in_the_machine_code(architecture):
     if nvrtc.nvrtc.getVersion() > (12, 9):
         pytest.skip("ptxas of CUDA 13 does not fuse them")
-    paired = "if constexpr (DTYPE == UINT8)\n    return add"
-    source = read_kernel("mixup.cu").replace(paired, paired.replace("DTYPE == UINT8", "true"))
+    paired = "if constexpr (is_integer(DTYPE))\n    return add"
+    source = read_kernel("mixup.cu").replace(paired, paired.replace("is_integer(DTYPE)", "true"))
 
     assert "fused operations" in machine_code_problems(ALIGNED[-1], architecture, source)[0]
 
@@ -141,7 +155,7 @@ def test_a_thread_executes_few_instructions_a_pixel(aligned, most):
 @pytest.mark.nightly
 @needs_disassembler
 @pytest.mark.parametrize("architecture", ["sm_75", *ARCHITECTURES])
-def test_no_specialisation_fuses_more_than_the_weights_of_bytes(architecture):
+def test_no_specialisation_fuses_more_than_the_weights_of_integers(architecture):
     kernels = tuple(specializations(BY_VALUE))
     compile_part = partial(nvrtc.compile_kernels, architecture=architecture)
     found = {}
@@ -150,4 +164,4 @@ def test_no_specialisation_fuses_more_than_the_weights_of_bytes(architecture):
         for kernel, lowered in zip(names, part.names, strict=True):
             found[kernel] = fused_operations(code[lowered])
 
-    assert found == {kernel: weights_of_bytes(kernel, architecture) for kernel in kernels}
+    assert found == {kernel: weights_of_integers(kernel, architecture) for kernel in kernels}

@@ -11,7 +11,7 @@ from support.requirements import require
 require("torch", "ptx")
 require("cupy", "ptx")
 
-from support import ptx  # noqa: E402
+from support import mask_batch, ptx  # noqa: E402
 from support.kernel_batch import Batch  # noqa: E402
 from support.kernel_cases import (  # noqa: E402
     NUMPY,
@@ -26,6 +26,7 @@ from support.ptx_batch import run  # noqa: E402
 from support.ptx_cache import PtxKernels, kernels_for  # noqa: E402
 from support.specializations import (  # noqa: E402
     of_any_channels,
+    of_masks,
     some_of_clips,
     specializations,
 )
@@ -100,6 +101,18 @@ def test_any_number_of_channels_equals_the_reference_in_every_bit(dtype):
 
     met = {kernel for kernel, _ in chosen}
     assert met == {without_plan(k) for k in of_any_channels("PlanByPointer", (dtype,))}
+
+
+@pytest.mark.parametrize("architecture", ["compute_75", "compute_90"])
+def test_masks_equal_the_reference_in_every_bit(architecture):
+    kernels, every = PtxKernels(architecture), list(mask_batch.cases())
+    kernels.prepare(batch.launch().kernel for batch in every)
+
+    for batch in every:
+        mask_batch.run(kernels, batch)
+
+    met = {without_plan(batch.launch().kernel) for batch in every}
+    assert met == {without_plan(kernel) for kernel in of_masks("PlanByPointer")}
 
 
 @pytest.mark.nightly

@@ -13,7 +13,7 @@ require("cupy", "host")
 if shutil.which("g++") is None:
     skip_or_fail("host", "g++ is not installed")
 
-from support import host_batch  # noqa: E402
+from support import host_batch, mask_batch  # noqa: E402
 from support.guarded import GuardedBuffer  # noqa: E402
 from support.host_shim import HostKernels, all_kernels  # noqa: E402
 from support.kernel_batch import Batch  # noqa: E402
@@ -27,7 +27,12 @@ from support.kernel_cases import (  # noqa: E402
     same_bits,
     shape_of,
 )
-from support.specializations import of_any_channels, some_of_clips, specializations  # noqa: E402
+from support.specializations import (  # noqa: E402
+    of_any_channels,
+    of_masks,
+    some_of_clips,
+    specializations,
+)
 
 from dali_mixup import MixPlan, OutputFormat  # noqa: E402
 from dali_mixup.backends import reference  # noqa: E402
@@ -105,6 +110,16 @@ def test_any_number_of_channels_equals_the_reference_in_every_bit(dtype):
         met.add(kernel)
 
     assert met == set(of_any_channels("PlanByPointer", (dtype,)))
+
+
+def test_masks_equal_the_reference_in_every_bit():
+    met = set()
+    for batch in mask_batch.cases():
+        batch.by_pointer = True
+        host_batch.run_masks(all_kernels(), batch)
+        met.add(batch.launch().kernel)
+
+    assert met == set(of_masks("PlanByPointer"))
 
 
 def run_labels(plan: MixPlan, arguments: LabelArguments) -> None:
@@ -233,23 +248,23 @@ def test_the_kernels_that_bugs_are_planted_in_are_right(work):
         (HALF, "Word64(Word(sample.partner)) * elements", "Word64(i) * elements"),
         (FLOAT, "c, lam),", "c, rest),"),
         (FLOAT, "__fmaf_rn(x.a, y.a, z.a)", "__fadd_rn(__fmul_rn(x.a, y.a), z.a)"),
-        (FLOAT, "{inverse_std[v], inverse_std[next]}", "{inverse_std[v], inverse_std[v] + 1.0f}"),
-        (HALF, "sample.x1 * PERIOD - int(x)", "sample.x1 * PERIOD - int(x) + 1"),
-        (HALF, "y >= sample.y0", "y > sample.y0"),
+        (FLOAT, "scales[next].inverse_std}", "scales[v].inverse_std + 1.0f}"),
+        (HALF, "sample.x1 * period - x", "sample.x1 * period - x + 1"),
+        (HALF, "if (y >= sample.y0", "if (y > sample.y0"),
         (HALF, "p += width - x, x = 0", "p += width - x + 1, x = 0"),
         (HALF, "0x3004 | e % 4", "0x3005 | e % 4"),
         (HALF, "pixel * CHANNELS + channel", "channel * PIXELS + pixel"),
-        (HALF, "partners == ALL ? partner_image : own_image", "own_image"),
-        (HALF, "sample.lam == 1.0f ? 0 : ALL", "sample.lam == 1.0f ? ALL : 0"),
-        (HALF, "own.take(partner, partners)", "own.take(partner, ~partners)"),
+        (HALF, "pixels == ALL ? partner : own, start", "own, start"),
+        (HALF, "return sample.lam == 1.0f ? 0", "return sample.lam == 0.0f ? 0"),
+        (HALF, "take(other, pixels);", "take(other, ~pixels);"),
         (INTERLEAVED, "(first + c) % PERIOD", "c % PERIOD"),
-        (INTERLEAVED, "sample.x0 * PERIOD", "sample.x0"),
+        (INTERLEAVED, "sample.x0 * period", "sample.x0"),
         (INTERLEAVED, "if (start >= plane) return;", "if (start > plane) return;"),
         (INTERLEAVED, "first + u * BLOCK * PIXELS", "first + u * PIXELS"),
         (BRAIN, "bits >> 16 & 1)", "bits >> 16 & 0)"),
         (BRAIN, "if (value != value) return 0x7fff;", ""),
         (BRAIN, "from += Word64(plane) * size_of(DTYPE)", "from += plane"),
-        (BRAIN, "boxed || sample.lam == 1.0f || sample.lam == 0.0f", "boxed"),
+        (BRAIN, "is_boxed(sample) || sample.lam == 1.0f || sample.lam == 0.0f", "is_boxed(sample)"),
         (BYTES, "__fadd_rn(values[e + k], ", "__fadd_rn(values[e + k] - 0.5f, "),
         (BYTES, "& 0xff) << 8 * k", "& 0x7f) << 8 * k"),
     ],

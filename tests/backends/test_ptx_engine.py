@@ -52,6 +52,23 @@ def test_conversions_from_float16_are_torchs():
     assert (got[np.isnan(want)].view(np.uint32) == 0x7FFFFFFF).all()
 
 
+def test_integers_become_floats_as_torch_makes_them():
+    integers = np.random.default_rng(0).integers(0, 2**32, 10_000).astype(np.uint32)
+    integers[:4] = 0, 2**24 + 1, 2**24 + 3, 2**32 - 1
+
+    got = op("cvt.rn.f32.u32", integers)
+
+    np.testing.assert_array_equal(got, torch.from_numpy(integers.astype(np.int64)).float().numpy())
+
+
+def test_floats_become_integers_towards_0_and_no_others():
+    floats = np.array([1.9, -1.5, np.nan, np.inf, -np.inf, 4e9, 0.999], np.float32)
+
+    got = op("cvt.rzi.u32.f32", floats)
+
+    assert got.tolist() == [1, 0, 0, 2**32 - 1, 0, 4_000_000_000, 0]
+
+
 def test_a_pair_of_halves_has_the_first_argument_above():
     assert op("cvt.rn.f16x2.f32", np.float32([2.0]), np.float32([1.0])) == 0x40003C00
     assert op("cvt.rn.bf16x2.f32", np.float32([2.0]), np.float32([1.0])) == 0x40003F80

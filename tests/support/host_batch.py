@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 from support.guarded import GuardedBuffer
 from support.host_shim import HostKernels
 from support.kernel_batch import Batch, Shift, as_bytes
+from support.mask_batch import MaskBatch
 
 from dali_mixup.backends.cuda.launch import plan_parameters
 
@@ -44,6 +46,22 @@ def run(kernels: HostKernels, batch: Batch) -> tuple[list[str], list[int]]:
         buffer.open()
     found = batch.differences(*(buffer and buffer.bytes for buffer in (out, soft, ids)))
     return found, report.bytes.copy().view(np.int32).tolist()
+
+
+def run_masks(kernels: HostKernels, batch: MaskBatch) -> None:
+    """Masks through the kernel's source; AssertionError where they differ from the reference."""
+    launch, samples = batch.launch(), plan_parameters(batch.plan)
+    masks = guarded(as_bytes(batch.masks), batch.shift)
+    out = guarded(batch.masks.nbytes, batch.shift)
+    kernels.run(
+        re.sub(r"PlanByValue<\d+>", "PlanByPointer", launch.kernel),
+        launch.grid,
+        batch.parameters(masks.address, out.address),
+        np.array([samples.ctypes.data], np.uint64),
+    )
+    for buffer in (masks, out):
+        buffer.open()
+    batch.require_equal(out.bytes)
 
 
 def guarded(content: Any, shift: Shift) -> GuardedBuffer:

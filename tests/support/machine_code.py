@@ -165,13 +165,13 @@ def machine_code_problems(
     images = [each.image_access for each in code.instructions]
     missing = [op for count, op in (aligned.loads, aligned.stores) if images.count(op) < count]
     local = {each.opcode for each in code.instructions if each.opcode.startswith(("LDL", "STL"))}
-    fused, weights = fused_operations(code), weights_of_bytes(aligned.name, architecture)
+    fused, weights = fused_operations(code), weights_of_integers(aligned.name, architecture)
     return [
         *(f"no {op}" for op in missing),
         *(
             []
             if fused == weights
-            else [f"{fused} fused operations, and {weights} weights of bytes"]
+            else [f"{fused} fused operations, and {weights} weights of integers"]
         ),
         *local,
     ]
@@ -183,9 +183,9 @@ def fused_operations(code: Code) -> int:
     return sum(2 if op.startswith("FFMA2") else op.startswith("FFMA") for op in opcodes)
 
 
-def weights_of_bytes(kernel: str, architecture: str) -> int:
-    """The fused operations that the kernel has to have: one for each byte of the two images."""
+def weights_of_integers(kernel: str, architecture: str) -> int:
+    """The fused operations that the kernel has to have: one for each integer of the two images."""
     types, numbers = kernel.removeprefix("mix<").split(", ")[:4], re.findall(r" (\d+),", kernel)
     channels, _, pixels, unroll = map(int, numbers)
-    in_pairs = architecture.startswith("sm_10")
-    return 2 * unroll * channels * (max(2, pixels) if in_pairs else pixels) * (types[0] == "UINT8")
+    in_pairs, is_integer = architecture.startswith("sm_10"), types[0].startswith("UINT")
+    return 2 * unroll * channels * (max(2, pixels) if in_pairs else pixels) * is_integer

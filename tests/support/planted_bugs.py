@@ -13,6 +13,9 @@ import numpy as np
 from support import ptx
 from support.kernel_batch import Batch
 from support.kernel_cases import any_plan, pixels
+from support.mask_batch import MaskBatch
+from support.mask_batch import cases as mask_cases
+from support.mask_batch import run as run_masks
 from support.ptx_batch import run
 from support.ptx_cache import PtxKernels
 
@@ -53,7 +56,8 @@ ON_TWO = "return {intrinsic(x.a, y.a), intrinsic(x.b, y.b)};"
 F16X2 = 'asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));'
 BF16X2 = 'asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));'
 HALF = "{.reg .b16 h; cvt.u16.u32 h, %1; cvt.f32.f16 %0, h;}"
-SUBTRACT = "subtract(mixed[p / 2][c], {mean[v], mean[next]})"
+SUBTRACT = "subtract(mixed[p / 2][c], {scales[v].mean, scales[next].mean})"
+INVERSES = "{scales[v].inverse_std, scales[next].inverse_std}"
 ROW_LOOP = (
     "for (int k = threadIdx.x; k < batch.num_classes; k += BLOCK) {\n    const float a = k =="
 )
@@ -103,17 +107,17 @@ BUGS = (
     general("uint8: the offset of a weight is rounded", ("__fmul_rn(weight, -__uint_as_float(TWO_TO_23))", "__fmul_rn(__fmul_rn(weight, -8388607.0f), 1.0f)")),
     general("a weight multiplies only one of two values", (WEIGHTED, "multiply({weight.value.a, 1.0f}, {unpack<DTYPE>(words, e), unpack<DTYPE>(words, f)})")),
     general("two values: the second one twice", (ON_TWO, "return {intrinsic(x.b, y.b), intrinsic(x.b, y.b)};")),
-    general("normalised in another order", ("multiply(" + SUBTRACT, "subtract(multiply(mixed[p / 2][c], {inverse_std[v], inverse_std[next]}), multiply({mean[v], mean[next]}"), ("{inverse_std[v], inverse_std[next]});", "{inverse_std[v], inverse_std[next]}));")),
-    general("both values take the first one's mean", (SUBTRACT, "subtract(mixed[p / 2][c], {mean[v], mean[v]})")),
-    general("box one column too wide", ("sample.x1 * PERIOD - int(x)", "sample.x1 * PERIOD - int(x) + 1")),
-    general("box begins a row late", ("y >= sample.y0", "y > sample.y0")),
+    general("normalised in another order", ("multiply(" + SUBTRACT, "subtract(multiply(mixed[p / 2][c], " + INVERSES + "), multiply({scales[v].mean, scales[next].mean}"), (INVERSES + ");", INVERSES + "));")),
+    general("both values take the first one's mean", (SUBTRACT, "subtract(mixed[p / 2][c], {scales[v].mean, scales[v].mean})")),
+    general("box one column too wide", ("sample.x1 * period - x", "sample.x1 * period - x + 1")),
+    general("box begins a row late", ("if (y >= sample.y0", "if (y > sample.y0")),
     general("box: rows end one pixel late", ("p += width - x, x = 0", "p += width - x + 1, x = 0")),
-    general("clips: only the first frame is read", ("blockIdx.z * batch.in_frame", "batch.in_frame * 0")),
-    general("clips: written as they are read", ("blockIdx.z * batch.out_frame", "blockIdx.z * batch.in_frame")),
-    general("clips: planes of a frame follow each other", ("CLIPS ? batch.in_plane : plane", "CLIPS ? plane : plane")),
-    general("clips: planes are written next to each other", ("CLIPS ? batch.out_plane : plane", "CLIPS ? plane : plane")),
-    general("clips: a sample has one frame", ("CLIPS ? batch.clip :", "CLIPS ? plane * CHANNELS :")),
-    general("clips: boxes in rows of all frames", ("inside<PIXELS, PERIOD>(sample, start, width)", "inside<PIXELS, PERIOD>(sample, start + blockIdx.z * plane, width)")),
+    general("clips: only the first frame is read", ("frame * batch.in_frame + channel", "0 * batch.in_frame + channel")),
+    general("clips: written as they are read", ("frame * batch.out_frame + channel", "frame * batch.in_frame + channel")),
+    general("clips: planes of a frame follow each other", ("STILLS ? plane : batch.in_plane", "STILLS ? plane : plane")),
+    general("clips: planes are written next to each other", ("STILLS ? plane : batch.out_plane", "STILLS ? plane : plane")),
+    general("clips: a sample has one frame", ("STILLS ? plane * CHANNELS : batch.clip", "STILLS ? plane * CHANNELS : plane * CHANNELS")),
+    general("clips: boxes in rows of all frames", ("taken<PIXELS>(sample, start, width, period)", "taken<PIXELS>(sample, start + blockIdx.z * plane, width, period)")),
     general("one chunk past the image", *((line, line.replace(">=", ">")) for line in END)),
     general("no check of the image's end", *((line, line.replace("plane", "plane + 4096")) for line in END)),
     general("one pixel read as if aligned", PIXEL_ACCESS),
@@ -130,19 +134,38 @@ BUGS = (
     general("the wrong byte of a word", ("0x3004 | e % 4", "0x3005 | e % 4")),
     general("planes of the input overlap", ("from += Word64(plane) * size_of(DTYPE)", "from += plane")),
     general("uint8: the highest bit lost", ("& 0xff) << 8 * k", "& 0x7f) << 8 * k")),
-    general("lam of 1 multiplies", ("boxed || sample.lam == 1.0f || sample.lam == 0.0f", "boxed")),
+    general("lam of 1 multiplies", ("is_boxed(sample) || sample.lam == 1.0f || sample.lam == 0.0f", "is_boxed(sample)")),
     general("interleaved: the wrong channel's mean", ("(first + c) % PERIOD", "c % PERIOD")),
-    general("interleaved: boxes in elements", ("sample.x0 * PERIOD", "sample.x0")),
+    general("interleaved: boxes in elements", ("sample.x0 * period", "sample.x0")),
     general("dense labels: lam of 1 multiplies", ("row[k] = lam == 1.0f ? a : lam == 0.0f ? b : mix_values", "row[k] = mix_values")),
+    general("uint16: bytes of a word in the wrong order", ("0x3276 : 0x3254", "0x3267 : 0x3245")),
+    general("uint16: only the lower byte", ("0x3276 : 0x3254", "0x3226 : 0x3224")),
+    general("uint16: the other half of a word", ("e % 2 ? 0x3276 : 0x3254", "e % 2 ? 0x3254 : 0x3276")),
+    general("channels: the mean of the next one", ("__ldg(all + channel), ", "__ldg(all + (channel + 1) % batch.channels), ")),
+    general("channels: the 1 / std of the first one", ("__ldg(all + batch.channels + channel)", "__ldg(all + batch.channels)")),
+    general("channels: interleaved ones do not begin again", ("if (++channel == period) channel = 0;", "if (++channel == period) channel = 1;")),
+    general("channels: planes of one frame alone", ("blockIdx.z - frame * batch.channels", "blockIdx.z - frame")),
+    general("channels: frames counted as channels", ("PLANES ? blockIdx.z / batch.channels : blockIdx.z", "PLANES ? 0 : blockIdx.z")),
+    general("channels: a group of them left out", ("(channels + GROUP - 1) / GROUP", "channels / GROUP")),
+    general("channels: more of them than there are", ("if (c + k >= channels) break;", ""), ("if (c >= count) break;", "")),
+    general("channels: planes written one pixel late", ("(Word64(c + k) * batch.out_plane + start)", "(Word64(c + k) * batch.out_plane + start + 1)")),
+    general("channels: a box in the columns of another row", ("x >= batch.width; x -= batch.width) ++y;", "x > batch.width; x -= batch.width) ++y;")),
+    general("channels: every second frame of clips", ("blockIdx.z * batch.in_frame) * size_of(IN)", "blockIdx.z / 2 * batch.in_frame) * size_of(IN)")),
+    general("channels: the partner of a box is the sample", ("partners >> p & 1 ? b : a", "a")),
+    general("CFHW: a box over frames and rows", ("Word y = start / width, x = start - y * width;", "Word y = start / width + blockIdx.z, x = start - start / width * width;")),
+    general("masks: through a float", ("store<Run::BYTES, Run::ACCESS>(", "for (Word& word : run.words[0]) word = Word(float(word));\n  store<Run::BYTES, Run::ACCESS>(")),
+    general("masks: every box in elements", ("taken<PIXELS>(sample, start, batch.width * PERIOD, PERIOD)", "taken<PIXELS>(sample, start, batch.width * PERIOD, 1)")),
+    general("masks: the sample's own alone", ("run.load_selected(batch.images, own, partner,", "run.load_selected(batch.images, own, own,")),
+    general("masks: 64 bits as 32", ("const Word64 own = Word64(i) * plane, partner", "const Word64 own = Word64(i) * batch.plane, partner")),
     general("report without the id's upper half", ("found.w = Word(own >> 32)", "found.w = 0")),
 )  # fmt: skip
 
 COSTLY = (
     Bug("accesses of 8 bytes at most", "time", (("bytes % 16 == 0 ? 16 : bytes", "bytes"),)),
     Bug("accesses of 4 bytes at most", "time", (("bytes % 16 == 0 ? 16 : bytes % 8 == 0 ? 8 : bytes", "bytes"),)),
-    Bug("both images are read where one is taken", "time", (("if (partners != 0 && partners != ALL) {", "if (partners != 0) {"),)),
-    Bug("a box reads all of the own image", "time", (("partners == ALL ? partner_image : own_image", "own_image"), ("if (partners != 0 && partners != ALL) {", "if (partners != 0) {"))),
-    Bug("a byte becomes a float before it is weighted", "time", (("if constexpr (DTYPE == UINT8)\n    return multiply_add", "if constexpr (false)\n    return multiply_add"),)),
+    Bug("both images are read where one is taken", "time", (("if (pixels != 0 && pixels != ALL) {", "if (pixels != 0) {"),)),
+    Bug("a box reads all of the own image", "time", (("pixels == ALL ? partner : own, start", "own, start"), ("if (pixels != 0 && pixels != ALL) {", "if (pixels != 0) {"))),
+    Bug("a byte becomes a float before it is weighted", "time", (("if constexpr (is_integer(DTYPE))\n    return multiply_add", "if constexpr (false)\n    return multiply_add"),)),
     Bug("values are mixed one at a time on sm_100", "time", (("#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000\n#define", "#if 0\n#define"),), "compute_100"),
 )  # fmt: skip
 
@@ -152,6 +175,7 @@ def batches() -> Iterator[Batch]:
     rng = np.random.default_rng(0)
     normal = {"mean": (3.0, 0.5, -1.0), "std": (0.3, 2.0, 1.1)}
     plain = {"mean": 0.4, "std": 1.3}
+    bands = {"mean": (3.0, 0.5, -1.0, 7.0, 2.5), "std": (1.3, 2.0, 1.1, 3.0, 2.2)}
     rows = (
         ("uint8", (5, 16, 16, 3), "HWC", ("float16", "CHW", normal), (0, 0), "int32", "soft"),
         ("uint8", (3, 5, 7, 3), "HWC", ("float16", "CHW", {}), (1, 2), "int64", "pairs"),
@@ -166,6 +190,12 @@ def batches() -> Iterator[Batch]:
         ("uint8", (3, 2, 16, 16, 3), "FHWC", ("float16", "CFHW", normal), (0, 0), "int64", "soft"),
         ("uint8", (3, 3, 2, 6, 8), "CFHW", ("float32", "FHWC", normal), (0, 0), "int64", "soft"),
         ("float16", (2, 3, 8, 6, 1), "FHWC", ("float16", "FHWC", {}), (0, 0), "int64", "soft"),
+        ("uint16", (4, 3, 8, 8), "CHW", ("float32", "CHW", plain), (0, 0), "int64", "soft"),
+        ("uint8", (4, 8, 8, 5), "HWC", ("float16", "CHW", bands), (0, 0), "int64", "soft"),
+        ("float32", (4, 5, 12, 16), "CHW", ("float32", "HWC", bands), (0, 0), "int64", "soft"),
+        ("uint8", (3, 2, 8, 9, 5), "FHWC", ("float32", "FHWC", bands), (0, 0), "int64", "soft"),
+        ("uint16", (3, 2, 5, 8, 6), "FCHW", ("bfloat16", "CFHW", bands), (0, 0), "int64", "soft"),
+        ("uint8", (3, 4, 7, 9, 5), "FHWC", ("float16", "CFHW", bands), (0, 0), "int64", "soft"),
     )
     for dtype, shape, layout, (out, out_layout, scale), shifts, kind, targets in rows:
         row = 1 + layout.index("H")
@@ -177,6 +207,11 @@ def batches() -> Iterator[Batch]:
         yield Batch(plan, images, output, layout, shifts, labels, targets=targets)
     dense = np.array([[np.inf, 1], [0, np.inf]], np.float32)
     yield Batch(MixPlan([1, 0], [1.0, 0.0]), labels=dense, num_classes=2)
+
+
+def mask_batches() -> Iterator[MaskBatch]:
+    """Masks of 8 and of 64 bits."""
+    return (batch for batch in mask_cases() if batch.masks.itemsize in (1, 8) and batch.shift == 0)
 
 
 def bad_labels() -> Iterator[tuple[Batch, tuple[int, int, int]]]:
@@ -198,6 +233,8 @@ def noticed(bug: Bug) -> str | None:
         for batch in batches():
             if any(run(kernels, batch)):
                 return "Reported: a good label"
+        for masks in mask_batches():
+            run_masks(kernels, masks)
         for batch, report in bad_labels():
             words = run(kernels, batch)
             if reported(words) != report:

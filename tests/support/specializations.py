@@ -65,7 +65,7 @@ def of_masks(plan: str) -> Iterator[str]:
     for size, periods in ((1, (1,)), (2, (1,)), (4, (1, 2))):
         for period in periods:
             for pixels in (16, 8, 4, 2, 1):
-                if pixels * size <= 16:
+                if period <= pixels and pixels * size <= 16:
                     yield mask_kernel_name(f"uint{8 * size}", period, pixels, plan)
 
 

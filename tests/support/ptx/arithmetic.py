@@ -134,6 +134,12 @@ def quotient(a: Array, b: Array) -> Array:
     return np.where((a < 0) != (b < 0), -size, size).astype(a.dtype)
 
 
+def saturated(a: Array) -> Array:
+    """A float as an unsigned integer, rounded towards 0, and limited to 32 bits."""
+    limited = np.clip(np.nan_to_num(a.astype(np.float64), nan=0.0), 0, 2**32 - 1)
+    return np.trunc(limited).astype(np.uint32)
+
+
 def shift_left(a: Array, by: Array) -> Array:
     bits = a.dtype.itemsize * 8
     return np.where(by < bits, a << np.minimum(by, bits - 1).astype(a.dtype), 0).astype(a.dtype)
@@ -248,6 +254,8 @@ def _floats() -> dict[str, Operation]:
         "setp.nan.f32": Operation("pred", (f, f), unordered),
         "setp.num.f32": Operation("pred", (f, f), lambda a, b: ~unordered(a, b)),
         "cvt.f32.f16": Operation(f, ("b16",), half_to_float),
+        "cvt.rn.f32.u32": Operation(f, ("u32",), lambda a: a.astype(np.float32)),
+        "cvt.rzi.u32.f32": Operation("u32", (f,), saturated),
     }
     for opcode in ("add.rn.f32", "sub.rn.f32", "mul.rn.f32", "fma.rn.f32"):
         each = table[opcode]
