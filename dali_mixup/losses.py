@@ -253,7 +253,7 @@ def _require_rows(targets: torch.Tensor, logits: torch.Tensor) -> None:
     if targets.shape != logits.shape:
         raise ValueError(
             f"targets: expected dense rows {tuple(logits.shape)} as logits have, "
-            f"got {tuple(targets.shape)}"
+            f"got {tuple(targets.shape)}; for values take a loss such as torch's mse_loss"
         )
 
 

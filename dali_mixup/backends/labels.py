@@ -38,7 +38,8 @@ def label_form(
         raise ValueError(f"labels: expected {batch_size} rows, one an image, got shape {shape}")
     if len(shape) > 2:
         raise ValueError(
-            f"labels: expected class ids (B,) or (B, 1), or dense (B, num_classes), got {shape}"
+            f"labels: expected class ids (B,) or (B, 1), or dense (B, num_classes), got {shape}; "
+            "name masks by mask_key"
         )
     if kind not in "iufb":
         raise TypeError(f"labels: expected integers, floats or bools, got kind {kind!r}")
@@ -79,6 +80,11 @@ def as_rows(labels: Any, num_classes: int | None) -> Rows:
     shape = tuple(labels.shape)
     if len(shape) == 1 and _is_float(labels):
         return Rows(labels[:, None], 1, True)
+    if len(shape) > 2:
+        raise ValueError(
+            f"labels: expected dense labels (B, num_classes), or values (B,) or (B, D), got {shape}"
+            "; name masks by mask_key"
+        )
     if len(shape) != 2 or (shape[1] == 1 and not _is_float(labels)):
         raise ValueError(
             f"num_classes: expected an int beside class ids, got None and {_dtype_of(labels)} "

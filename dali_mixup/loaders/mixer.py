@@ -315,7 +315,9 @@ class BatchMixer:
         """Continue from a state, with `strict` also with the settings that were changed in it."""
         position = read_position(state, self._first_mixup, strict=strict, data=data)
         if strict:
-            self.mixup = _changed(self._first_mixup, state.get("changed", {}))
+            mixup = _changed(self._first_mixup, state.get("changed", {}))
+            mixup.enabled = self.mixup.enabled
+            self.mixup = mixup
         self.go_to(*position)
 
 

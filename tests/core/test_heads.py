@@ -1,6 +1,7 @@
 """Labels of several heads, and the values of a regression."""
 
 import dataclasses
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -174,3 +175,17 @@ def test_the_caller_may_change_its_dict_of_classes():
     heads["make"] = 1
 
     assert mixup.num_classes == HEADS
+
+
+def test_masks_are_not_taken_for_values():
+    with pytest.raises(ValueError, match=r"got \(6, 8, 10\); name masks by mask_key"):
+        Mixup(num_classes=None)(IMAGES, np.zeros((6, 8, 10), np.float32))
+    with pytest.raises(ValueError, match=r"got \(6, 8, 10\); name masks by mask_key"):
+        Mixup(num_classes=6)(IMAGES, np.zeros((6, 8, 10), int))
+
+
+def test_the_losses_for_classes_name_one_for_values(torch):
+    losses = import_module("dali_mixup.losses")
+
+    with pytest.raises(ValueError, match=r"expected dense rows \(6, 3\) .* torch's mse_loss"):
+        losses.mixup_cross_entropy(torch.zeros(6, 3), torch.from_numpy(VALUES))

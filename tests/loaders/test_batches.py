@@ -205,6 +205,18 @@ def test_a_resumed_run_goes_on_with_the_settings_that_were_changed():
     assert resumed.state_dict() == loader.state_dict()
 
 
+def test_a_resumed_run_stays_turned_off():
+    loader = MixupLoader(pairs(), Mixup(num_classes=6, alpha=0.1))
+    loader.mixup = replace(loader.mixup, alpha=0.8)
+    state = loader.state_dict()
+    resumed = MixupLoader(pairs(), Mixup(num_classes=6, alpha=0.1))
+    resumed.mixup.enabled = False
+
+    resumed.load_state_dict(state)
+
+    assert (resumed.mixup.alpha, resumed.mixup.enabled) == (0.8, False)
+
+
 def test_a_state_without_changes_undoes_those_of_the_loader():
     loader = MixupLoader(pairs(), Mixup(num_classes=6, alpha=0.1))
     state = loader.state_dict()
