@@ -132,7 +132,8 @@ def read_position(state: Any, mixup: Any, *, strict: bool, data: Any = None) -> 
     if strict and (found := differences(state["mixup"], mixup)):
         raise ValueError(
             "state: of a run with other settings, which would draw other plans: "
-            f"{'; '.join(found)}; give strict=False to go on with the ones of now"
+            f"{'; '.join(found)}; begin with the settings of the run, or give strict=False to go "
+            "on with the ones of now"
         )
     if strict and (state["data"] is None) != (data is None):
         kinds = "a loader", "a Mixup that is called"

@@ -71,7 +71,7 @@ def split(labels: Any, num_classes: Classes) -> Sequence[Any]:
         return labels
     raise TypeError(
         f"labels: expected a dict or a tuple of the heads {list(num_classes)}, got "
-        f"{type(labels).__name__}"
+        f"{type(labels).__name__}; in a loader, num_classes has the names of its outputs"
     )
 
 

@@ -89,7 +89,7 @@ def as_rows(labels: Any, num_classes: int | None) -> Rows:
         raise ValueError(
             f"num_classes: expected an int beside class ids, got None and {_dtype_of(labels)} "
             f"labels of shape {shape}; pass num_classes, or dense labels (B, num_classes), or "
-            "values as floats (B,) or (B, D)"
+            "values as floats (B,) or (B, D), or in a loader label_key=() where there are none"
         )
     return Rows(labels, int(shape[1]), False)
 

@@ -29,7 +29,9 @@ def mask_shape(shape: tuple[int, ...], dtype: str, plan: Any) -> tuple[int, int,
         or one that weighs samples.
     """
     if dtype not in DTYPES:
-        raise TypeError(f"masks: expected integers of 8 to 64 bits or bools, got {dtype}")
+        raise TypeError(
+            f"masks: expected integers of 8 to 64 bits or bools, got {dtype}; cast them"
+        )
     batch, (height, width) = shape[0], mask_size(shape)
     plan.require_fit(batch, height, width)
     require_selecting(getattr(plan, "plan", plan))

@@ -201,8 +201,8 @@ class MixupGenericIterator(_MixesWhatIsDelivered, DALIGenericIterator):  # type:
     mixup : Mixup, optional
         None: the iterator behaves as DALI's own.
     data_key : str or sequence of str, optional
-        The outputs with images. Several share one plan. None: the first of two outputs; of more,
-        the only one with at least 3 dimensions.
+        The outputs with images. Several share one plan; for CutMix they have one size. None: the
+        first of two outputs; of more, the only one with at least 3 dimensions that is no mask.
     label_key : str or sequence of str, optional
         The output with labels; ``()`` for none. None: the second of two outputs; of more, the only
         one named "label", "labels", "target", "targets" or "y". With several heads, the outputs are

@@ -210,10 +210,13 @@ class BatchMixer:
         else:
             other = as_images(view, mixup.backend, mixup.layout).size
         if size != other:
-            option = "mask_key" if name in self.mask_keys else "data_key"
+            if name in self.mask_keys:
+                option, advice = "mask_key", "resize the masks by the nearest neighbour"
+            else:
+                option, advice = "data_key", "resize them, or set cutmix_alpha=0"
             raise ValueError(
                 f"{option}: expected images of one size for CutMix, got {size} for {first!r} and "
-                f"{other} for {name!r}; resize them, or set cutmix_alpha=0"
+                f"{other} for {name!r}; {advice}"
             )
 
     def find_labels(self, names: Sequence[str], *, by_order: bool = False) -> tuple[str, ...]:
@@ -235,8 +238,14 @@ class BatchMixer:
         if self.label_keys is not None:
             return self.label_keys
         heads = named_heads(self.mixup.num_classes)
-        if heads and all(_is_among(name, names) for name in heads):
+        missing = [name for name in heads if not _is_among(name, names)]
+        if heads and not missing:
             return heads
+        if len(missing) < len(heads):
+            raise ValueError(
+                f"num_classes: expected outputs with the names of its heads, got {list(names)} "
+                f"without {missing[0]!r}"
+            )
         others = [name for name in names if name not in (*self.data_keys, *self.mask_keys)]
         if not self.data_keys and (by_order or len(others) <= 2):
             del others[:1]  # the images
@@ -244,7 +253,7 @@ class BatchMixer:
             return ()
         if by_order:
             return (names[1] if names[1] in others else others[0],)
-        if len(others) == 1 and (len(names) - len(self.mask_keys)) <= 2:
+        if len(names) == 2:
             return (others[0],)
         usual = [name for name in others if name.lower() in LABEL_NAMES]
         if len(usual) == 1:

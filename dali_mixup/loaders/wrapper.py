@@ -41,8 +41,9 @@ class MixupLoader(HasMixer):
     mixup : Mixup
     data_key : str or sequence of str, optional
         The names of the images: keys of a dict, indices of a tuple ("0"), or paths into nested
-        containers ("inputs.image"). Several outputs share one plan. None: the first of two outputs;
-        of more in a dict, the only one with at least 3 dimensions.
+        containers ("inputs.image"). Several outputs share one plan; for CutMix they have one size.
+        None: the first of two outputs; of more in a dict, the only one with at least 3 dimensions
+        that is no mask.
     label_key : str or sequence of str, optional
         The name of the labels; ``()`` for none. None: the second of two outputs or of a tuple; of
         more in a dict, the only one named "label", "labels", "target", "targets" or "y". With

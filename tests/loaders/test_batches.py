@@ -52,13 +52,23 @@ def test_several_masks_share_the_plan():
         np.testing.assert_array_equal(batch["edges"], batch["mask"].astype(np.uint8))
 
 
-@pytest.mark.parametrize("names", [("image", "mask"), ("image", "mask", "make")])
+@pytest.mark.parametrize("names", [("image", "mask"), ("image", "mask", "label")])
 def test_images_are_found_beside_masks(names):
-    batches = [{name: batch[name] for name in names} for batch in dicts()]
+    batches = [
+        {name: {**batch, "label": batch["make"]}[name] for name in names} for batch in dicts()
+    ]
 
     for batch in MixupLoader(batches, Mixup(num_classes=6, **CUT), mask_key="mask"):
         np.testing.assert_array_equal(batch["mask"], places_of(batch["image"]))
-        assert "make" not in batch or batch["make"].shape == (6, 6)
+        assert "label" not in batch or batch["label"].shape == (6, 6)
+
+
+def test_labels_beside_masks_are_not_guessed():
+    batches = [{name: batch[name] for name in ("image", "mask", "make")} for batch in dicts()]
+    loader = MixupLoader(batches, Mixup(num_classes=None, **CUT), mask_key="mask")
+
+    with pytest.raises(ValueError, match="label_key: expected the name of the labels among"):
+        next(iter(loader))
 
 
 @pytest.mark.parametrize("order", [("image", "make", "mask"), ("image", "mask", "make")])
@@ -145,6 +155,23 @@ def test_the_labels_of_all_heads_may_be_one_output(form):
 def test_heads_without_a_number_of_classes_are_refused_at_once(num_classes, label_key):
     with pytest.raises(ValueError, match=r"expected a dict with the keys \('make', 'color'\)"):
         MixupLoader(dicts(), Mixup(num_classes=num_classes), label_key=label_key)
+
+
+def test_a_head_that_is_no_output_is_named():
+    loader = MixupLoader(dicts(), Mixup(num_classes={"make": 6, "colour": 3}), data_key="image")
+
+    with pytest.raises(ValueError, match=r"names of its heads, got \[.*\] without 'colour'"):
+        next(iter(loader))
+
+
+def test_heads_of_other_names_than_a_tuple_has_are_refused():
+    batches = [(b["image"], b["make"], b["color"]) for b in dicts()]
+    by_index = {"1": 6, "2": 3}
+
+    [batch, *_] = MixupLoader(batches, Mixup(num_classes=by_index))
+    assert [part.shape for part in batch[1:]] == [(6, 6), (6, 3)]
+    with pytest.raises(TypeError, match="num_classes has the names of its outputs"):
+        next(iter(MixupLoader(batches, Mixup(num_classes={"make": 6, "color": 3}))))
 
 
 def test_a_head_with_too_many_classes_is_warned_of():
@@ -274,3 +301,28 @@ def test_changes_that_are_none_of_settings_are_refused(changed):
 
     with pytest.raises(TypeError, match=r"state\['changed'\]: expected a dict of settings"):
         loader.load_state_dict(state)
+
+
+# ---- two views ----------------------------------------------------------------------------------
+
+
+def two_views(side):
+    return [{**batch, "local": batch["image"][:, :side, :side]} for batch in dicts()]
+
+
+def test_views_of_different_sizes_share_the_weights():
+    mixup = Mixup(num_classes=6, mode="elem", seed=1)
+    keys = {"data_key": ("image", "local"), "label_key": "make"}
+
+    for batch in MixupLoader(two_views(5), mixup, **keys):
+        np.testing.assert_array_equal(batch["local"], batch["image"][:, :5, :5])
+
+
+def test_a_box_for_views_of_different_sizes_is_refused():
+    mixup = Mixup(num_classes=6, **CUT)
+    loader = MixupLoader(two_views(5), mixup, data_key=("image", "local"), label_key="make")
+
+    with pytest.raises(
+        ValueError, match=r"images of one size for CutMix, got \(8, 10\) for 'image'"
+    ):
+        next(iter(loader))
