@@ -20,9 +20,14 @@ LATER_KEYS = {"changed"}
 
 
 def settings_of(mixup: Any) -> dict[str, Any]:
-    """The settings of a Mixup, as JSON represents them, with the rank that keys its draws."""
+    """The settings of a Mixup, as JSON represents them, with the rank that keys its draws.
+
+    The number of classes of several heads is a list of pairs, whose order counts.
+    """
     settings = asdict(mixup) | {"rank": mixup.global_rank}
     del settings["enabled"]
+    if isinstance(settings["num_classes"], Mapping):
+        settings["num_classes"] = list(settings["num_classes"].items())
     return json.loads(json.dumps(settings))  # type: ignore[no-any-return]
 
 

@@ -56,6 +56,7 @@ def split(labels: Any, num_classes: Classes) -> Sequence[Any]:
                 f"{type(labels).__name__}; several heads have num_classes={{name: int, ...}}"
             )
         return (labels,)
+    labels = _named(labels)
     if isinstance(labels, Mapping):
         if set(labels) != set(num_classes):
             raise ValueError(
@@ -77,6 +78,12 @@ def split(labels: Any, num_classes: Classes) -> Sequence[Any]:
 
 def in_the_form_of(labels: Any, targets: list[Any], num_classes: Classes) -> Any:
     """The targets of all heads, in the order of `num_classes`, in the form of their labels."""
-    if isinstance(labels, Mapping) and isinstance(num_classes, Mapping):
-        return dict(zip(num_classes, targets, strict=True))
+    if isinstance(num_classes, Mapping) and isinstance(_named(labels), Mapping):
+        named = dict(zip(num_classes, targets, strict=True))
+        return named if isinstance(labels, Mapping) else type(labels)(**named)
     return tuple(targets) if isinstance(labels, (tuple, list)) else targets[0]
+
+
+def _named(labels: Any) -> Any:
+    """A namedtuple as a dict of its fields; other labels as they are."""
+    return labels._asdict() if hasattr(labels, "_asdict") else labels

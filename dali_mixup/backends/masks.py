@@ -58,5 +58,5 @@ def require_selecting(plan: MixPlan) -> None:
     if bad := np.flatnonzero(weighs).tolist():
         raise ValueError(
             f"plan: expected a box, or lam of 0 or 1, for each sample beside masks, got lam "
-            f"{plan.lam[bad[0]]} at row {bad[0]}; set Mixup(alpha=0, cutmix_alpha=1.0)"
+            f"{plan.lam[bad[0]]:.6g} at row {bad[0]}; set Mixup(alpha=0, cutmix_alpha=1.0)"
         )

@@ -247,7 +247,7 @@ class BatchMixer:
                 f"without {missing[0]!r}"
             )
         others = [name for name in names if name not in (*self.data_keys, *self.mask_keys)]
-        if not self.data_keys and (by_order or len(others) <= 2):
+        if not self.data_keys and (by_order or len(names) == 2 or len(others) == 1):
             del others[:1]  # the images
         if not others:
             return ()
@@ -290,14 +290,15 @@ class BatchMixer:
         if self.data_keys:
             return self.data_keys
         others = [name for name in names if name not in (*label_keys, *self.mask_keys)]
-        if len(others) == 1 or len(names) <= 2 or not isinstance(batch, Mapping):
+        if len(others) == 1 or len(names) <= 2:
             return others[:1]
         images = [name for name in others if getattr(read(batch, name), "ndim", 0) >= 3]
-        if len(images) == 1:
-            return images
+        if len(images) == 1 or (not images and not isinstance(batch, Mapping)):
+            return images or others[:1]
         raise ValueError(
             f"data_key: expected the names of the images among {others}, got none, and "
-            f"{images or 'no output'} could be images; pass data_key='...', or several names"
+            f"{images or 'no output'} could be images or masks; pass data_key='...', or several "
+            "names, and masks as mask_key"
         )
 
     def _read(self, batch: Any, name: str, names: Sequence[str]) -> Any:
@@ -357,6 +358,8 @@ def _changed(mixup: Mixup, settings: Mapping[str, Any]) -> Mixup:
     values = dict(settings)
     if values.get("output") is not None:
         values["output"] = OutputFormat(**values["output"])
+    if isinstance(values.get("num_classes"), list):
+        values["num_classes"] = dict(values["num_classes"])
     return replace(mixup, **values) if values else mixup
 
 

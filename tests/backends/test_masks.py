@@ -113,6 +113,19 @@ def test_inputs_stay_as_they_are(backend):
             ValueError,
             r"lam 0.25 at row 1; set Mixup\(alpha=0, cutmix_alpha=1.0\)",
         ),
+        (np.zeros((2, 8, 1, 4), int), cut_plan(2, 8, 4), ValueError, "masks: expected shape"),
+        (
+            np.zeros((2, 4, 4), int),
+            MixPlan([1, 0], [0.005, 1.0], [[0, 0, 2, 4], [0, 4, 0, 4]]),
+            ValueError,
+            r"lam 0.005\d* at row 0",
+        ),
+        (
+            np.zeros((2, 4, 4), int),
+            MixPlan([1, 0], [0.5, 0.5], [[0, 2, 0, 2], [0, 0, 0, 0]]),
+            ValueError,
+            "lam 0.5 at row 1",
+        ),
         (
             np.zeros((2, 2, 2), int),
             MixPlan([1, 0], [0.5, 0.5], [[0, 4, 0, 4]] * 2),

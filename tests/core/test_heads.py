@@ -1,6 +1,7 @@
 """Labels of several heads, and the values of a regression."""
 
 import dataclasses
+from collections import namedtuple
 from importlib import import_module
 
 import numpy as np
@@ -45,6 +46,16 @@ def test_labels_in_the_order_of_the_heads_give_targets_in_that_order(plan, form)
     np.testing.assert_array_equal(targets[1], alone(COLOR, 3, plan))
 
 
+def test_labels_of_a_namedtuple_go_by_name(plan):
+    labels = namedtuple("Labels", ["color", "make"])(COLOR, MAKE)
+
+    _, targets = Mixup(num_classes=HEADS)(IMAGES, labels, plan=plan)
+
+    assert type(targets) is type(labels)
+    np.testing.assert_array_equal(targets.make, alone(MAKE, 6, plan))
+    np.testing.assert_array_equal(targets.color, alone(COLOR, 3, plan))
+
+
 def test_pairs_are_handed_out_for_each_head(plan):
     mixup = Mixup(num_classes=HEADS, targets="pairs")
 
@@ -80,6 +91,7 @@ def test_heads_on_tensors_are_those_on_arrays(plan, torch):
     ("labels", "error", "message"),
     [
         ({"make": MAKE}, ValueError, r"expected the heads \['make', 'color'\] .* got \['make'\]"),
+        ({"make": MAKE, "color": COLOR, "age": VALUES}, ValueError, "expected the heads .*'age'"),
         ((MAKE, COLOR, COLOR), ValueError, r"expected 2, one for each of .*, got 3"),
         (MAKE, TypeError, "expected a dict or a tuple of the heads .*, got ndarray"),
         ({"make": MAKE, "color": COLOR + 1}, ValueError, r"in \[0, 3\), got 3 at row 0"),
@@ -132,6 +144,14 @@ def test_values_are_mixed_as_they_are(plan, shape, dtype):
     np.testing.assert_array_equal(targets, want, strict=True)
 
 
+def test_values_may_be_bfloat16(torch):
+    values = torch.ones(6, dtype=torch.bfloat16)
+
+    _, targets = Mixup(num_classes=None)(torch.from_numpy(IMAGES), values)
+
+    assert targets.tolist() == [1.0] * 6
+
+
 def test_values_of_an_unmixed_batch_are_handed_out_as_floats():
     _, targets = Mixup(num_classes=None).for_validation()(IMAGES, VALUES)
 
@@ -164,8 +184,9 @@ def test_a_state_holds_the_heads():
 
     Mixup(num_classes=dict(HEADS)).load_state_dict(state)
 
-    with pytest.raises(ValueError, match=r"num_classes: expected .*'color': 3"):
-        Mixup(num_classes={"make": 6, "color": 4}).load_state_dict(state)
+    for other in ({"make": 6, "color": 4}, {"color": 3, "make": 6}):
+        with pytest.raises(ValueError, match=r"num_classes: expected .*'color', 3"):
+            Mixup(num_classes=other).load_state_dict(state)
 
 
 def test_the_caller_may_change_its_dict_of_classes():

@@ -122,3 +122,31 @@ def test_clips_have_layouts_of_their_own(output, shape, layout, message):
 def test_channels_last_is_for_stills():
     with pytest.raises(ValueError, match="expected layout 'CHW' or None, got 'FCHW'"):
         OutputFormat(layout="FCHW", channels_last=True)
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout", "other"),
+    [
+        ((2, 224, 224, 3), "CHW", "HWC"),
+        ((2, 3, 224, 224), "HWC", "CHW"),
+        ((2, 1, 28, 28), "HWC", "CHW"),
+        ((2, 8, 64, 64, 3), "FCHW", "FHWC"),
+        ((2, 3, 8, 64, 64), "FHWC", "CFHW"),
+    ],
+)
+def test_images_of_another_layout_are_refused(shape, layout, other):
+    with pytest.raises(ValueError, match=f"looks like {other}; give layout='{other}'"):
+        OutputFormat().resolve(shape, "uint8", layout)
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [
+        ((2, 13, 64, 64), "CHW"),
+        ((2, 3, 3, 200), "HWC"),
+        ((2, 8, 8, 3), "CHW"),
+        ((2, 5, 4, 4), "CHW"),
+    ],
+)
+def test_images_of_many_channels_are_read_as_they_are_said_to_be(shape, layout):
+    assert OutputFormat().resolve(shape, "uint8", layout).channels == shape[1 + layout.index("C")]

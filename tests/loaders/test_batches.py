@@ -1,5 +1,6 @@
 """What a loader hands out beside images and one label: masks, several heads, changing settings."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -42,6 +43,35 @@ def test_masks_are_cut_where_their_images_are(form):
         assert batch["mask"].shape == given["mask"].shape
         np.testing.assert_array_equal(batch["mask"].squeeze(axis or ()), places_of(batch["image"]))
         assert (batch["image"] != given["image"]).any()
+
+
+def test_masks_of_a_second_pipeline_are_cut_by_its_plan():
+    [parts] = [[dicts(1)[0], dicts(1)[0]]]
+    keys = {"data_key": "image", "label_key": "make", "mask_key": "mask"}
+
+    [batch] = MixupLoader([parts], Mixup(num_classes=6, **CUT), **keys)
+
+    for part in batch:
+        np.testing.assert_array_equal(part["mask"], places_of(part["image"]))
+    assert (batch[0]["mask"] != batch[1]["mask"]).any()
+
+
+@pytest.mark.parametrize("form", [dict, tuple])
+def test_masks_that_are_not_named_are_not_left_as_they_are(form):
+    parts = [("image", b["image"]) for b in dicts(1)] + [("label", np.arange(6))]
+    parts += [("mask", dicts(1)[0]["mask"])]
+    batch = dict(parts) if form is dict else tuple(part for _, part in parts)
+
+    with pytest.raises(ValueError, match=r"could be images or masks; .* and masks as mask_key"):
+        next(iter(MixupLoader([batch], Mixup(num_classes=6, **CUT))))
+
+
+def test_labels_may_come_first():
+    batches = [{"label": b["make"], "image": b["image"], "mask": b["mask"]} for b in dicts()]
+
+    for batch in MixupLoader(batches, Mixup(num_classes=6, **CUT), mask_key="mask"):
+        assert batch["label"].shape == (6, 6)
+        np.testing.assert_array_equal(batch["mask"], places_of(batch["image"]))
 
 
 def test_several_masks_share_the_plan():
@@ -124,6 +154,13 @@ def test_each_head_is_mixed_by_the_plan_of_the_batch(label_key):
         for head, count in mixup.num_classes.items():
             _, want = Mixup(num_classes=count)(given["image"], given[head], plan=batch["plan"])
             np.testing.assert_array_equal(batch[head], want, strict=True)
+
+
+def test_a_single_head_may_have_a_name():
+    batches = [{"image": b["image"], "make": b["make"]} for b in dicts()]
+
+    for batch in MixupLoader(batches, Mixup(num_classes={"make": 6})):
+        assert batch["make"].shape == (6, 6)
 
 
 def test_targets_of_heads_are_added_as_a_dict():
@@ -275,6 +312,36 @@ def test_a_loader_that_is_made_anew_goes_on_where_the_changed_one_stood():
     again = MixupLoader(pairs(), loader.mixup)
 
     assert (again.mixer.epoch, again.mixer.step) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"alpha": 0, "cutmix_alpha": 1.0},
+        {"fold": False},
+        {"num_classes": None},
+        {"num_classes": {"b": 6, "a": 6}},
+        {"output": None},
+    ],
+)
+def test_every_change_is_in_the_state(change):
+    settings = {"num_classes": {"a": 6, "b": 6}, "fold": True, "output": OutputFormat("float16")}
+    loader = MixupLoader(pairs(), Mixup(**settings))
+    loader.mixup = replace(loader.mixup, **change)
+    resumed = MixupLoader(pairs(), Mixup(**settings))
+
+    resumed.load_state_dict(json.loads(json.dumps(loader.state_dict(), sort_keys=True)))
+
+    assert resumed.mixup == loader.mixup
+    assert str(resumed.mixup.num_classes) == str(loader.mixup.num_classes)
+
+
+def test_a_new_loader_over_assigned_settings_goes_on():
+    loader = MixupLoader(pairs(), Mixup(num_classes=6))
+    list(loader)
+    loader.mixup = replace(loader.mixup, alpha=0.8)
+
+    assert MixupLoader(pairs(), loader.mixup).mixer.epoch == 1
 
 
 @pytest.mark.parametrize("mixup", [None, 0.2, "mixup"])
