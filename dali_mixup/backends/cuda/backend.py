@@ -249,6 +249,15 @@ def mix_labels(
 def mix_masks(masks: torch.Tensor, plan: MixPlan | DevicePlan) -> torch.Tensor:
     """:func:`dali_mixup.backends.reference.mix_masks` for CUDA tensors, in one launch.
 
+    Parameters
+    ----------
+    masks : tensor on a GPU
+    plan : MixPlan or DevicePlan
+
+    Returns
+    -------
+    tensor
+
     Raises
     ------
     RuntimeError
