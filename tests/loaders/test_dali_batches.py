@@ -6,19 +6,16 @@ import numpy as np
 import pytest
 from support.requirements import require
 
-from dali_mixup import (
-    Mixup,
-    MixupClassificationIterator,
-    MixupGenericIterator,
-    OutputFormat,
-    dali_checkpoints,
-)
+import dali_mixup
+from dali_mixup import Mixup, OutputFormat, dali_checkpoints
 from dali_mixup.backends import reference
 
 dali = require("nvidia.dali")
 torch = require("torch", backend="dali")
 plugin = require("nvidia.dali.plugin.pytorch", backend="dali")
 
+MixupClassificationIterator = dali_mixup.MixupClassificationIterator
+MixupGenericIterator = dali_mixup.MixupGenericIterator
 fn, types = dali.fn, dali.types
 SIZE = 16, 24
 BANDS = 13
