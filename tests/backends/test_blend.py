@@ -179,7 +179,7 @@ def test_a_strided_view_is_read_as_what_it_shows(backend, shape):
         (np.zeros((3, 4, 4), np.uint8), 3, None, "CHW", ValueError, r"images: .*\(3, 4, 4\)"),
         (np.zeros((2, 3, 4, 4), np.uint8), 3, None, "CHW", ValueError, "one of 2 samples, got 3"),
         (np.zeros((2, 4, 4, 3), np.uint8), 2, None, "XYZ", ValueError, "layout: .*got 'XYZ'"),
-        (np.zeros((2, 9, 8, 3), np.uint8), 2, None, "CHW", ValueError, "looks like HWC"),
+        (np.zeros((2, 32, 24, 3), np.uint8), 2, None, "CHW", ValueError, "looks like HWC"),
         (
             np.zeros((2, 3, 4, 4), np.float32), 2, OutputFormat(dtype="uint8"), "CHW",
             ValueError, "output: expected a float dtype for float32 images, got uint8",
