@@ -42,11 +42,11 @@ test-wheel: .venv-core/ready
 test-floors: export DALI_MIXUP_TEST_BACKENDS = numpy,host,torch,dali
 test-floors: .venv-floors/ready
 	export LD_LIBRARY_PATH=$$(echo $(CURDIR)/.venv-floors/lib/python3*/site-packages/nvidia/cuda_nvrtc/lib); \
+	$(FLOORS)/pytest tests/core tests/backends --ignore tests/backends/test_planted_bugs.py -k 'not ptx' && \
 	for dali in 1.53.0 2.0.0; do \
 		$(FLOORS)/pip install --quiet --disable-pip-version-check nvidia-dali-cuda120==$$dali && \
-		$(FLOORS)/pytest tests/core tests/backends tests/loaders tests/runs/test_lightning.py \
-			--ignore tests/loaders/test_proxy.py --ignore tests/backends/test_planted_bugs.py \
-			-k 'not ptx' && \
+		$(FLOORS)/pytest tests/loaders tests/runs/test_lightning.py \
+			--ignore tests/loaders/test_proxy.py && \
 		$(FLOORS)/pytest tests/loaders/test_proxy.py || exit 1; done
 
 # A wheel and a source distribution, in dist/, ready to be published.

@@ -52,7 +52,9 @@ def test_every_specialisation_of_bytes_compiles_without_spills_or_local_memory()
     assert_compiles_without_local_memory(tuple(specializations(BY_VALUE, ("uint8",))), "sm_90")
 
 
-@pytest.mark.parametrize("architecture", ["sm_75", "sm_90"])
+@pytest.mark.parametrize(
+    "architecture", [pytest.param("sm_75", marks=pytest.mark.nightly), "sm_90"]
+)
 def test_masks_and_any_channels_of_bytes_compile_without_spills_or_local_memory(architecture):
     kernels = *of_masks(BY_VALUE), *of_any_channels(BY_VALUE, ("uint8",))
 

@@ -103,7 +103,9 @@ def test_any_number_of_channels_equals_the_reference_in_every_bit(dtype):
     assert met == {without_plan(k) for k in of_any_channels("PlanByPointer", (dtype,))}
 
 
-@pytest.mark.parametrize("architecture", ["compute_75", "compute_90"])
+@pytest.mark.parametrize(
+    "architecture", [pytest.param("compute_75", marks=pytest.mark.nightly), "compute_90"]
+)
 def test_masks_equal_the_reference_in_every_bit(architecture):
     kernels, every = PtxKernels(architecture), list(mask_batch.cases())
     kernels.prepare(batch.launch().kernel for batch in every)
