@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ctypes import addressof, c_char
 from functools import cache
 from threading import Lock
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from cupy.cuda import driver, runtime
-from cupy.cuda.function import CPointer, Function, Module
+from cupy.cuda.function import CNumpyArray, Function, Module
 
 from dali_mixup.backends.cuda.compiler import compile_kernels, target_for
 from dali_mixup.backends.cuda.launch import BLOCK, OLD_PLAN_CAPACITY, PLAN_CAPACITY, Launch
@@ -41,7 +41,7 @@ def run(launch: Launch, parameters: tuple[Any, ...], device: torch.device) -> No
             function(
                 launch.grid,
                 (BLOCK,),
-                tuple(CPointer(addressof(c_char.from_buffer(buffer))) for buffer in parameters),
+                tuple(CNumpyArray(np.frombuffer(buffer, np.uint8)) for buffer in parameters),
                 0,
                 _Stream(torch.cuda.current_stream(device).cuda_stream),
             )
