@@ -24,7 +24,7 @@ def require_int(
     name: str, value: Any, *, least: int | None = None, below: int | None = None
 ) -> int:
     """Return `value` as an int; TypeError or ValueError unless it is one in [least, below)."""
-    if isinstance(value, bool) or not isinstance(value, Integral):
+    if type(value) is not int and (isinstance(value, bool) or not isinstance(value, Integral)):
         raise TypeError(f"{name}: expected an int, got {value!r}")
     number = int(value)
     if least is not None and number < least:

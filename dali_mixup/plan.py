@@ -6,8 +6,11 @@ generator state to save, and no global generator is touched.
 
 from __future__ import annotations
 
+import math
+import threading
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -45,7 +48,7 @@ class MixPlan:
     box: NDArray[np.int32] | None = None
 
     def __init__(self, partner: ArrayLike, lam: ArrayLike, box: ArrayLike | None = None) -> None:
-        partners = _integers(partner, "partner")
+        partners = _integers(partner, "partner").copy()
         if partners.ndim != 1:
             raise ValueError(f"partner: expected shape (B,), got {partners.shape}")
         size = len(partners)
@@ -67,15 +70,17 @@ class MixPlan:
     def _drawn(
         cls, partner: NDArray[Any], lam: NDArray[Any], box: NDArray[Any] | None = None
     ) -> MixPlan:
-        """A plan that is known to be valid; checking it would take half of the time."""
+        """A plan of arrays that are known to be valid, and used nowhere else."""
         plan = object.__new__(cls)
         plan._keep(partner, lam, box)
         return plan
 
     def _keep(self, partner: NDArray[Any], lam: NDArray[Any], box: NDArray[Any] | None) -> None:
-        object.__setattr__(self, "partner", _frozen(partner, np.int32))
-        object.__setattr__(self, "lam", _frozen(lam, np.float32))
-        object.__setattr__(self, "box", None if box is None else _frozen(box, np.int32))
+        self.__dict__.update(
+            partner=_frozen(partner, np.int32),
+            lam=_frozen(lam, np.float32),
+            box=None if box is None else _frozen(box, np.int32),
+        )
 
     def __len__(self) -> int:
         return len(self.partner)
@@ -181,21 +186,74 @@ def cutmix_box(
     ----------
     Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers", ICCV 2019.
     """
-    ratio = np.sqrt(1.0 - np.asarray(lam, np.float64))
-    half_y = (height * ratio).astype(np.int64) // 2
-    half_x = (width * ratio).astype(np.int64) // 2
-    cy, cx = np.asarray(cy), np.asarray(cx)
-    y0, y1 = np.maximum(cy - half_y, 0), np.minimum(cy + half_y, height)
-    x0, x1 = np.maximum(cx - half_x, 0), np.minimum(cx + half_x, width)
-    return np.stack(np.broadcast_arrays(y0, y1, x0, x1), axis=-1).astype(np.int32)
+    shape = np.broadcast_shapes(np.shape(lam), np.shape(cy), np.shape(cx))
+    sides = np.array([height, width]).reshape(2, *[1] * len(shape))
+    centre = np.stack([np.broadcast_to(cy, shape), np.broadcast_to(cx, shape)])
+    return _boxes(np.broadcast_to(np.asarray(lam, np.float64), shape), centre, sides)
+
+
+def _boxes(
+    lam: NDArray[np.float64], centre: NDArray[np.int64], sides: NDArray[np.int64]
+) -> NDArray[np.int32]:
+    """:func:`cutmix_box` with both centres, and both sides, in one array."""
+    half = (sides * np.sqrt(1.0 - lam)).astype(np.int64) >> 1
+    box = np.empty((*lam.shape, 4), np.int32)
+    box[..., 0], box[..., 2] = np.maximum(centre - half, 0)
+    box[..., 1], box[..., 3] = np.minimum(centre + half, sides)
+    return box
+
+
+class _Drawing(threading.local):
+    """A thread's generator, which takes the key and the counter of each draw.
+
+    Making a new generator for each draw would take longer than most draws.
+    """
+
+    def __init__(self) -> None:
+        self.bits = np.random.Philox(0)
+        self.generator = np.random.Generator(self.bits)
+
+
+_drawing = _Drawing()
+_NO_BUFFER = np.zeros(4, np.uint64)
+
+
+@lru_cache(maxsize=1024)
+def _key(seed: int, spawn_key: tuple[int, ...]) -> NDArray[np.uint64]:
+    state = np.random.SeedSequence(seed, spawn_key=spawn_key).generate_state(2, np.uint64)
+    return state.astype(np.uint64)
 
 
 def keyed_generator(
     seed: int, *, rank: int, stream: int, epoch: int, step: int, worker: tuple[int, ...] = ()
 ) -> np.random.Generator:
-    """Return the generator that draws the plan of one step. Equal keys draw equal plans."""
-    key = np.random.SeedSequence(seed, spawn_key=(rank, stream, epoch, step, *worker))
-    return np.random.Generator(np.random.Philox(key))
+    """Return the generator that draws the plan of one step. Equal keys draw equal plans.
+
+    Philox's key follows from seed, rank, stream and worker, its counter from epoch and step. The
+    generator is this thread's only one: the next call sets it to another key.
+    """
+    _drawing.bits.state = {
+        "bit_generator": "Philox",
+        "state": {
+            "counter": np.array([0, 0, step, epoch], np.uint64),
+            "key": _key(seed, (rank, stream, *worker)),
+        },
+        "buffer": _NO_BUFFER,
+        "buffer_pos": 4,
+        "has_uint32": 0,
+        "uinteger": 0,
+    }
+    return _drawing.generator
+
+
+class _Draws(NamedTuple):
+    """What the shares and boxes of a batch are drawn by; the settings of a Mixup."""
+
+    alpha: float
+    cutmix_alpha: float
+    switch_prob: float
+    prob: float
+    fold: bool
 
 
 def draw_plan(
@@ -203,53 +261,89 @@ def draw_plan(
     batch_size: int,
     image_size: tuple[int, int] | None,
     *,
-    alpha: float,
-    cutmix_alpha: float,
-    switch_prob: float,
-    prob: float,
     mode: str,
     pairing: str,
-    fold: bool,
+    **settings: Any,
 ) -> MixPlan:
     """Draw a plan; the settings are those of :class:`dali_mixup.Mixup`, taken as checked."""
-    own = np.arange(batch_size)
+    draws = _Draws(**settings)
+    if draws.cutmix_alpha == 0:
+        image_size = None
+    elif image_size is None:
+        raise ValueError("image_size: expected (height, width) in pixels for CutMix, got None")
+    elif not image_size[0] * image_size[1]:
+        raise ValueError(
+            f"images: expected pixels to cut for CutMix, got {image_size[0]} x {image_size[1]}"
+        )
     if mode == "pair":
         partner = _pairs(pairing, batch_size, rng)
-        draw = np.minimum(own, partner)
-    else:
-        partner = _partners(pairing, batch_size, rng)
-        draw = own if mode == "elem" else np.zeros_like(own)
-    draws = min(batch_size, 1) if mode == "batch" else batch_size
+        lam, box = _draw_each(rng, batch_size, image_size, draws)
+        first = np.minimum(np.arange(batch_size), partner)
+        return MixPlan._drawn(partner, lam[first], None if box is None else box[first])
+    partner = _partners(pairing, batch_size, rng)
+    if mode == "elem":
+        return MixPlan._drawn(partner, *_draw_each(rng, batch_size, image_size, draws))
+    share, edges = _draw_one(rng, image_size, draws)
+    box = None if edges is None else np.full((batch_size, 4), edges, np.int32)
+    return MixPlan._drawn(partner, np.full(batch_size, share, np.float32), box)
 
-    applied = rng.random(draws) < prob if prob < 1 else np.ones(draws, bool)
-    if cutmix_alpha == 0:
-        lam = _shares(rng, alpha, draws, fold=fold) if alpha > 0 else np.ones(draws)
-        return MixPlan._drawn(partner, np.where(applied, lam, 1.0)[draw])
 
-    if image_size is None:
-        raise ValueError("image_size: expected (height, width) in pixels for CutMix, got None")
+def _draw_one(
+    rng: np.random.Generator, image_size: tuple[int, int] | None, draws: _Draws
+) -> tuple[float, tuple[int, int, int, int] | None]:
+    """The share of the own image and the box of all samples alike; no box without CutMix."""
+    no_box = None if image_size is None else (0, 0, 0, 0)
+    if draws.prob < 1 and rng.random() >= draws.prob:
+        return 1.0, no_box
+    cut = image_size is not None and (draws.alpha == 0 or rng.random() < draws.switch_prob)
+    alpha = draws.cutmix_alpha if cut else draws.alpha
+    if alpha == 0:
+        return 1.0, no_box
+    [lam] = _shares(rng, alpha, 1, fold=draws.fold).tolist()
+    if image_size is None or not cut:
+        return lam, no_box
     height, width = image_size
-    if not height * width:
-        raise ValueError(f"images: expected pixels to cut for CutMix, got {height} x {width}")
-    cut_lam = _shares(rng, cutmix_alpha, draws, fold=fold)
-    box = cutmix_box(
-        cut_lam, rng.integers(height, size=draws), rng.integers(width, size=draws), height, width
-    )
-    area = (box[:, 1] - box[:, 0]) * (box[:, 3] - box[:, 2])
-    lam = 1.0 - area / (height * width)
-    cut = applied
+    half = math.sqrt(1 - lam)
+    half_y, half_x = int(height * half) // 2, int(width * half) // 2
+    cy, cx = int(rng.random() * height), int(rng.random() * width)
+    y0, y1 = max(cy - half_y, 0), min(cy + half_y, height)
+    x0, x1 = max(cx - half_x, 0), min(cx + half_x, width)
+    area = (y1 - y0) * (x1 - x0)
+    return 1 - area / (height * width), (y0, y1, x0, x1) if area else no_box
+
+
+def _draw_each(
+    rng: np.random.Generator, size: int, image_size: tuple[int, int] | None, draws: _Draws
+) -> tuple[NDArray[np.float64], NDArray[np.int32] | None]:
+    """The share of the own image and the box of each sample; no boxes without CutMix."""
+    alpha, cutmix_alpha, switch_prob, prob, fold = draws
+    applied = rng.random(size) < prob if prob < 1 else np.ones(size, np.bool_)
+    cut = np.zeros(size, np.bool_)
+    if image_size is not None:
+        cut = applied if alpha == 0 else applied & (rng.random(size) < switch_prob)
+    lam, weighed = np.ones(size), applied & ~cut
     if alpha > 0:
-        cut = applied & (rng.random(draws) < switch_prob)
-        lam = np.where(cut, lam, _shares(rng, alpha, draws, fold=fold))
-    box[~cut | (area == 0)] = 0
-    return MixPlan._drawn(partner, np.where(applied, lam, 1.0)[draw], box[draw])
+        lam[weighed] = _shares(rng, alpha, int(np.count_nonzero(weighed)), fold=fold)
+    if image_size is None:
+        return lam, None
+    count, sides = int(np.count_nonzero(cut)), np.array(image_size)[:, None]
+    drawn = _shares(rng, cutmix_alpha, count, fold=fold)
+    boxes = _boxes(drawn, (rng.random((2, count)) * sides).astype(np.int64), sides)
+    y0, y1, x0, x1 = boxes.T
+    area = (y1 - y0).astype(np.int64) * (x1 - x0)
+    if not area.all():
+        boxes[area == 0] = 0
+    lam[cut] = 1 - area / (image_size[0] * image_size[1])
+    box = np.zeros((size, 4), np.int32)
+    box[cut] = boxes
+    return lam, box
 
 
 def _shares(
     rng: np.random.Generator, alpha: float, size: int, *, fold: bool
 ) -> NDArray[np.float64]:
     """Shares of the own image; folded, the larger ones of lam and 1 - lam."""
-    lam = rng.beta(alpha, alpha, size)
+    lam = rng.random(size) if alpha == 1 else rng.beta(alpha, alpha, size)  # Beta(1, 1) is uniform
     return np.maximum(lam, 1 - lam) if fold else lam
 
 
@@ -287,7 +381,7 @@ def _integers(values: ArrayLike, name: str) -> NDArray[Any]:
 
 
 def _checked_box(box: ArrayLike, size: int) -> NDArray[Any]:
-    boxes = _integers(box, "box")
+    boxes: NDArray[Any] = _integers(box, "box").copy()
     if boxes.shape != (size, 4):
         raise ValueError(f"box: expected shape ({size}, 4), got {boxes.shape}")
     y0, y1, x0, x1 = boxes.T
@@ -302,6 +396,6 @@ def _checked_box(box: ArrayLike, size: int) -> NDArray[Any]:
 
 
 def _frozen(array: NDArray[Any], dtype: type) -> NDArray[Any]:
-    frozen: NDArray[Any] = np.array(array, dtype)
+    frozen: NDArray[Any] = array.astype(dtype, "C", copy=False)
     frozen.flags.writeable = False
     return frozen

@@ -15,6 +15,7 @@ from typing import Any
 from dali_mixup.checks import KEY_LIMIT, require_int
 
 KEYS = ("epoch", "step", "mixup", "changed", "dali", "data", "loader")
+KEYS_OF_0_1 = {"epoch", "step", "mixup", "dali"}
 LATER_KEYS = {"changed"}
 """Which states of older versions lack."""
 
@@ -92,6 +93,11 @@ def require_state(state: Any) -> None:
     """Raise TypeError or ValueError unless `state` has the form that :func:`make_state` makes."""
     if not isinstance(state, Mapping):
         raise TypeError(f"state: expected a dict from state_dict(), got {type(state).__name__}")
+    if set(state) == KEYS_OF_0_1:
+        raise ValueError(
+            "state: of dali-mixup 0.1, which draws other plans; finish the run with that version, "
+            "or begin it again"
+        )
     if set(state) | LATER_KEYS != set(KEYS):
         raise ValueError(f"state: expected the keys {sorted(KEYS)}, got {sorted(map(str, state))}")
     require_int("state['epoch']", state["epoch"], least=0, below=KEY_LIMIT)

@@ -16,7 +16,7 @@ def test_the_own_share_is_at_least_one_half(mode, alphas):
     plans = [mixup.plan(64, (33, 47), step=step) for step in range(50)]
 
     assert min(plan.lam.min() for plan in plans) >= 0.5
-    assert len({float(lam) for plan in plans for lam in plan.lam}) > 40
+    assert len({float(lam) for plan in plans for lam in plan.lam}) > 30
 
 
 @pytest.mark.parametrize("mode", ["batch", "elem", "pair"])

@@ -1,6 +1,7 @@
 """Plans: what they refuse, what is drawn, and from what."""
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -312,6 +313,47 @@ def test_equal_keys_draw_equal_plans_and_any_other_key_another():
     assert first not in [*others, swapped]
 
 
+def test_a_draw_is_that_of_a_new_philox():
+    key = np.random.SeedSequence(7, spawn_key=(1, 2, 9)).generate_state(2, np.uint64)
+    new = np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 5, 4]))
+
+    kept = keyed_generator(7, rank=1, stream=2, epoch=4, step=5, worker=(9,))
+    kept.random(3)  # what is left in its buffer is not used by the next draw
+    kept = keyed_generator(7, rank=1, stream=2, epoch=4, step=5, worker=(9,))
+
+    assert kept.random(100).tolist() == new.random(100).tolist()
+
+
+def test_threads_draw_at_the_same_time_what_each_would_draw_alone():
+    mixup = Mixup(num_classes=2, alpha=0.4, cutmix_alpha=1.0, mode="elem")
+
+    def lams(step):
+        return mixup.plan(256, (32, 32), step=step).lam.tolist()
+
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lams, range(200)))
+
+    assert together == [lams(step) for step in range(200)]
+
+
+@pytest.mark.parametrize("mode", ["batch", "elem"])
+@pytest.mark.parametrize("fold", [False, True])
+def test_one_box_for_a_batch_is_cut_as_many_boxes_are(mode, fold):
+    """The share and the box of a batch, by the same rule as those of samples."""
+    mixup = Mixup(num_classes=2, alpha=0, cutmix_alpha=0.7, mode=mode, fold=fold)
+    plans = [mixup.plan(3, (9, 31), step=step) for step in range(400)]
+    boxes = np.concatenate([plan.box for plan in plans if plan.box is not None])
+    lams = np.concatenate([plan.lam for plan in plans])
+
+    sides = boxes[:, 1::2] - boxes[:, 0::2]
+    inside = (boxes >= 0).all() and (boxes[:, 1] <= 9).all() and (boxes[:, 3] <= 31).all()
+    assert inside
+    assert {0, 9} <= {*boxes[:, :2].ravel()}
+    assert {0, 31} <= {*boxes[:, 2:].ravel()}
+    assert set(np.unique(lams)) <= {np.float32(1 - a / 279) for a in {0, *sides.prod(1)}}
+    assert lams.min() >= 0.5 or not fold
+
+
 @pytest.mark.parametrize("other", [{"epoch": 1}, {"step": 1}, {"stream": 1}])
 def test_a_plan_follows_from_its_position(other):
     mixup = Mixup(num_classes=2, alpha=1.0)
@@ -347,9 +389,9 @@ def test_numpys_global_generator_is_left_alone():
 
 
 PINNED = {
-    "partner": [0, 2, 1, 3],
-    "lam": [0.390625, 0.61328125, 0.0006170814740471542, 0.90234375],
-    "box": [[6, 32, 0, 24], [0, 18, 0, 22], [0, 0, 0, 0], [3, 13, 9, 19]],
+    "partner": [0, 1, 2, 3],
+    "lam": [0.78515625, 0.47265625, 0.8484130501747131, 0.022882884368300438],
+    "box": [[2, 22, 21, 32], [0, 18, 2, 32], [0, 0, 0, 0], [0, 0, 0, 0]],
 }
 
 

@@ -502,3 +502,10 @@ def test_a_state_of_a_loader_is_not_one_of_calls():
 
     with pytest.raises(ValueError, match="expected one of a Mixup that is called, got one of a lo"):
         Mixup(num_classes=6).load_state_dict(state)
+
+
+def test_a_state_of_the_first_version_is_refused_because_of_its_draws():
+    state = {name: Mixup(num_classes=2).state_dict()[name] for name in ("epoch", "step", "mixup")}
+
+    with pytest.raises(ValueError, match=r"of dali-mixup 0\.1, which draws other plans"):
+        Mixup(num_classes=2).load_state_dict(state | {"dali": []})
