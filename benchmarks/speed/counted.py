@@ -147,6 +147,9 @@ def other_row(other: Work, plain: Work) -> dict[str, Any]:
         "PTX instructions a value": round(instructions, 1),
         "times those of 3 channels": round(instructions / before, 2),
         "L2 bytes over both images": round(SECTOR * loads.sectors_of_blocks / both, 2),
+        "sectors over the output": round(
+            SECTOR * stores.sectors_of_blocks / values / SIZE[other.output.dtype or other.dtype], 2
+        ),
         "stores fill": round(100 * stores.efficiency),
         "lines for 32 values": round((loads.lines + stores.lines) * WARP / values, 1),
         **{card.name: slower(other, plain, instructions / before, card) for card in CARDS},
