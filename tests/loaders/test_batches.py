@@ -393,3 +393,21 @@ def test_a_box_for_views_of_different_sizes_is_refused():
         ValueError, match=r"images of one size for CutMix, got \(8, 10\) for 'image'"
     ):
         next(iter(loader))
+
+
+def test_the_second_item_is_the_label_also_where_the_images_come_last():
+    batch = (np.arange(6), np.arange(6)[::-1], dicts(1)[0]["image"])
+
+    [mixed] = MixupLoader([batch], Mixup(num_classes=6), data_key=2)
+
+    assert mixed[0].tolist() == list(range(6))
+    assert mixed[1].shape == (6, 6)
+
+
+def test_images_without_channels_are_found_among_others():
+    batch = {"image": dicts(1)[0]["image"][..., 0], "label": np.arange(6), "id": np.arange(6)}
+
+    [mixed] = MixupLoader([batch], Mixup(num_classes=6, layout="HW"))
+
+    assert mixed["image"].shape == (6, 8, 10)
+    assert mixed["label"].shape == (6, 6)
