@@ -115,30 +115,32 @@ OTHERS = (
 """Other batches, each beside the stills of 3 channels in the same order."""
 
 
-def counters_of(work: Work, side: int = 96) -> tuple[ptx.Counters, Batch]:
-    """Counters of four images, or of four clips."""
+def batch_of(work: Work, side: int = 96) -> Batch:
+    """Four images, or four clips."""
     sides = {"F": work.frames, "C": work.channels, "H": side, "W": side}
     rng = np.random.default_rng(0)
     shape = (4, *(sides[axis] for axis in work.layout))
     images = rng.integers(0, 256, shape).astype(work.dtype)
     plan = MixPlan([1, 2, 3, 0], [0.3, 0.6, 0.2, 0.9])
-    batch = Batch(plan, images, work.output, work.layout, shifts=(0, 0))
+    return Batch(plan, images, work.output, work.layout, shifts=(0, 0))
+
+
+def counters_of(work: Work) -> ptx.Counters:
     counters = ptx.Counters()
-    run(kernels_for("compute_90"), batch, counters=counters)
-    return counters, batch
+    run(kernels_for("compute_90"), batch_of(work), counters=counters)
+    return counters
 
 
-def executed(work: Work, side: int = 96) -> tuple[ptx.Counters, Aligned]:
-    """Counters of four images, and the machine code of their kernel."""
-    counters, batch = counters_of(work, side)
-    kernel = re.sub(r"PlanByValue<\d+>", BY_VALUE, batch.launch().kernel)
-    return counters, next(aligned for aligned in ALIGNED if aligned.name == kernel)
+def aligned_of(work: Work) -> Aligned | None:
+    """The machine code of its kernel, if it is one of those that are looked at."""
+    kernel = re.sub(r"PlanByValue<\d+>", BY_VALUE, batch_of(work).launch().kernel)
+    return next((aligned for aligned in ALIGNED if aligned.name == kernel), None)
 
 
 def other_row(other: Work, plain: Work) -> dict[str, Any]:
     """What a value costs, and how much slower it is by the counts than a plain image's."""
-    counters, values = counters_of(other)[0], 4 * 96 * 96 * other.channels * other.frames
-    before = counters_of(plain)[0].warp_instructions.total() * WARP / (4 * 96 * 96 * 3)
+    counters, values = counters_of(other), 4 * 96 * 96 * other.channels * other.frames
+    before = counters_of(plain).warp_instructions.total() * WARP / (4 * 96 * 96 * 3)
     instructions = counters.warp_instructions.total() * WARP / values
     loads, stores = counters.loads, counters.stores
     both = 2 * SIZE[other.dtype] * values
@@ -159,14 +161,12 @@ def other_row(other: Work, plain: Work) -> dict[str, Any]:
 def slower(other: Work, plain: Work, instructions: float, card: Card) -> float:
     """Time a value over that of a plain image, where the longer of bytes and instructions counts.
 
-    Machine instructions of the plain kernel that an aligned batch uses, and as many times of them
-    as PTX instructions.
+    The machine instructions are those of the plain kernel, or of the first one that is looked at,
+    and as many times of them as PTX instructions.
     """
-    _, batch = counters_of(plain, 16)
-    kernel = re.sub(r"PlanByValue<\d+>", BY_VALUE, batch.launch().kernel)
-    known = [aligned for aligned in ALIGNED if aligned.name == kernel] or [ALIGNED[0]]
-    path = main_path(known[0], card.architecture)
-    issue = card.instructions_us(path, 1e6 / (known[0].pixels * 3) / WARP)
+    aligned = aligned_of(plain) or ALIGNED[0]
+    path = main_path(aligned, card.architecture)
+    issue = card.instructions_us(path, 1e6 / (aligned.pixels * 3) / WARP)
     memory, of_plain = (
         card.memory_us(1e6 * each.pixel_bytes / each.channels) for each in (other, plain)
     )
@@ -234,7 +234,8 @@ def dram_over_minimum(
 
 
 def row(work: Work) -> dict[str, Any]:
-    counters, aligned = executed(work)
+    counters, aligned = counters_of(work), aligned_of(work)
+    assert aligned is not None, f"no machine code is looked at for {work.name}"
     pixels = 4 * 96 * 96
     path, found = main_path(aligned, "sm_90"), registers(aligned.name)
     kinds = Counter(opcode.partition(".")[0] for opcode in path)

@@ -66,7 +66,12 @@ def run_images(
 
 
 @pytest.mark.parametrize("dtype", NUMPY)
-def test_every_specialisation_equals_the_reference_in_every_bit(dtype):
+@pytest.mark.parametrize(
+    ("cases", "specializations"),
+    [(cases, specializations), (cases_of_any_channels, of_any_channels)],
+    ids=["1, 3 and 4 channels", "any channels"],
+)
+def test_every_specialisation_equals_the_reference_in_every_bit(cases, specializations, dtype):
     kernels, rng = all_kernels(), np.random.default_rng(0)
     met = set()
     for size, channels, layout, output, shifts in cases(dtype):
@@ -94,22 +99,6 @@ def test_clips_equal_the_reference_in_every_bit(dtype):
             met.add(batch.launch().kernel)
 
     assert met == compiled
-
-
-@pytest.mark.parametrize("dtype", NUMPY)
-def test_any_number_of_channels_equals_the_reference_in_every_bit(dtype):
-    kernels, rng = all_kernels(), np.random.default_rng(0)
-    met = set()
-    for size, channels, layout, output, shifts in cases_of_any_channels(dtype):
-        images = pixels(dtype, shape_of(size, channels, layout), rng)
-        plan = any_plan(*size, rng)
-
-        kernel, equal = run_images(kernels, images, plan, output, layout, shifts)
-
-        assert equal, (kernel, images.shape, shifts)
-        met.add(kernel)
-
-    assert met == set(of_any_channels("PlanByPointer", (dtype,)))
 
 
 def test_masks_equal_the_reference_in_every_bit():

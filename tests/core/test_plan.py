@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dali_mixup import MixPlan, Mixup
-from dali_mixup.plan import cutmix_box, keyed_generator, unmixed
+from dali_mixup.plan import _one_box, cutmix_box, keyed_generator, unmixed
 
 pytestmark = pytest.mark.filterwarnings("ignore::dali_mixup.advice.MixupWarning")
 
@@ -334,6 +334,17 @@ def test_threads_draw_at_the_same_time_what_each_would_draw_alone():
         together = list(pool.map(lams, range(200)))
 
     assert together == [lams(step) for step in range(200)]
+
+
+def test_a_box_of_numbers_is_that_of_arrays():
+    rng = np.random.default_rng(0)
+    height, width = 37, 224
+    lams = [0.0, 1.0, 0.25, *rng.random(500)]
+    centres = [(rng.integers(height), rng.integers(width)) for _ in lams]
+
+    for lam, (cy, cx) in zip(lams, centres, strict=True):
+        box = _one_box(float(lam), int(cy), int(cx), height, width)
+        assert list(box) == cutmix_box(lam, cy, cx, height, width).tolist()
 
 
 @pytest.mark.parametrize("mode", ["batch", "elem"])

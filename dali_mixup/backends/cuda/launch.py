@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dali_mixup.backends.labels import smoothing
-from dali_mixup.output import CHANNELS, Conversion
+from dali_mixup.output import CHANNELS, Conversion, OutputFormat
 from dali_mixup.plan import MixPlan
 
 BLOCK = 192
@@ -238,8 +238,8 @@ def batch_parameters(
 
 def mask_parameters(shape: tuple[int, int, int], masks: int, out: int) -> bytearray:
     """The bytes of the kernel's ``Batch`` for masks of this shape (B, H, W)."""
-    _, height, width = shape
-    form = Conversion(*shape[:1], 1, height, width, 1, "", "CHW", "", "CHW", False, None, None)
+    batch, height, width = shape
+    form = OutputFormat().resolve((batch, 1, height, width), "uint8", "CHW")
     return batch_parameters(form, masks, out, LabelArguments())
 
 
