@@ -183,15 +183,18 @@ class BatchMixer:
             raise ValueError(
                 f"target_key: expected labels beside it, got the outputs {list(names)}"
             )
+        sizes = {first: self._size(images)} if plan.box is not None else {}
         for name in others:
             view = self._read(batch, name, names)
-            if plan.box is not None:
-                self._require_one_size(first, images, name, view)
+            if sizes:
+                sizes[name] = self._size(view)
+                _require_one_size("data_key", sizes, "resize them, or set cutmix_alpha=0")
             mixed[name], _ = self.mixup.mix(view, None, plan)
         for name in self.mask_keys:
             mask = self._read(batch, name, names)
-            if plan.box is not None:
-                self._require_one_size(first, images, name, mask)
+            if sizes:
+                sizes[name] = mask_size(tuple(mask.shape))
+                _require_one_size("mask_key", sizes, "resize the masks by the nearest neighbour")
             mixed[name] = self.mixup.mix_masks(mask, plan)
         if self.plan_key is not None:
             mixed[self.plan_key] = plan
@@ -201,23 +204,8 @@ class BatchMixer:
                 seen.add(part)
         return replaced(batch, mixed)
 
-    def _require_one_size(self, first: str, images: Any, name: str, view: Any) -> None:
-        """A box that fits one size of images is another share of another size."""
-        mixup = self.mixup
-        size = as_images(images, mixup.backend, mixup.layout).size
-        if name in self.mask_keys:
-            other = mask_size(tuple(view.shape))
-        else:
-            other = as_images(view, mixup.backend, mixup.layout).size
-        if size != other:
-            if name in self.mask_keys:
-                option, advice = "mask_key", "resize the masks by the nearest neighbour"
-            else:
-                option, advice = "data_key", "resize them, or set cutmix_alpha=0"
-            raise ValueError(
-                f"{option}: expected images of one size for CutMix, got {size} for {first!r} and "
-                f"{other} for {name!r}; {advice}"
-            )
+    def _size(self, images: Any) -> tuple[int, int]:
+        return as_images(images, self.mixup.backend, self.mixup.layout).size
 
     def find_labels(self, names: Sequence[str], *, by_order: bool = False) -> tuple[str, ...]:
         """The names of the labels; empty without labels.
@@ -367,6 +355,16 @@ def _names(option: str, keys: Any) -> tuple[str, ...]:
     if keys is None:
         return ()
     return tuple(_name(option, key) for key in ((keys,) if isinstance(keys, (str, int)) else keys))
+
+
+def _require_one_size(option: str, sizes: Mapping[str, tuple[int, int]], advice: str) -> None:
+    """A box that fits one size of images is another share of another size."""
+    (first, size), *_, (name, other) = sizes.items()
+    if size != other:
+        raise ValueError(
+            f"{option}: expected images of one size for CutMix, got {size} for {first!r} and "
+            f"{other} for {name!r}; {advice}"
+        )
 
 
 def _is_among(name: str, names: Sequence[str]) -> bool:
