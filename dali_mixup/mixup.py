@@ -28,6 +28,7 @@ from dali_mixup.output import OutputFormat
 from dali_mixup.plan import (
     MODES,
     PAIRINGS,
+    Draws,
     MixPlan,
     among,
     draw_plan,
@@ -185,6 +186,7 @@ class Mixup:
             raise TypeError(f"fold: expected True or False, got {self.fold!r}")
         self._require_classes()
         advise_settings(self.alpha, self.cutmix_alpha, self.prob, stacklevel=3)
+        self._draws = Draws(*(getattr(self, name) for name in Draws._fields))
         self._epoch = self._step = 0
         self._judged = False
         self.next_loader_at = (0, 0)
@@ -297,20 +299,11 @@ class Mixup:
     def _draw(
         self, batch_size: int, image_size: tuple[int, int] | None, position: Position
     ) -> MixPlan:
-        generator = keyed_generator(self.seed, rank=self.global_rank, **position._asdict())
-        with np.errstate(all="ignore"):  # a small alpha draws shares that underflow to 0
-            return draw_plan(
-                generator,
-                batch_size,
-                image_size,
-                alpha=self.alpha,
-                cutmix_alpha=self.cutmix_alpha,
-                switch_prob=self.switch_prob,
-                prob=self.prob,
-                mode=self.mode,
-                pairing=self.pairing,
-                fold=self.fold,
-            )
+        epoch, step, stream, worker = position
+        generator = keyed_generator(
+            self.seed, rank=self.global_rank, stream=stream, epoch=epoch, step=step, worker=worker
+        )
+        return draw_plan(generator, batch_size, image_size, self._draws)
 
     @property
     def global_rank(self) -> int:

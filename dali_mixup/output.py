@@ -222,6 +222,7 @@ def _elongation(shape: tuple[int, ...], layout: str) -> float:
     return long / max(short, 1)
 
 
+@lru_cache
 def guess_layout(shape: tuple[int, ...]) -> str:
     """The layout of a batch of this shape; ValueError where several or none are possible."""
     require_batch(shape)

@@ -10,12 +10,15 @@ import math
 import threading
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 BOX_LIMIT = 65535
+TINY = 2.0**-126
+"""Shares below it are 0: float32 has fewer digits there."""
+
 MODES = ("batch", "elem", "pair")
 PAIRINGS = ("permutation", "derangement", "flip", "roll")
 
@@ -47,6 +50,8 @@ class MixPlan:
     lam: NDArray[np.float32]
     box: NDArray[np.int32] | None = None
 
+    _image_size: ClassVar[tuple[int, int] | None] = None  # that the boxes were drawn for
+
     def __init__(self, partner: ArrayLike, lam: ArrayLike, box: ArrayLike | None = None) -> None:
         partners = _integers(partner, "partner").copy()
         if partners.ndim != 1:
@@ -68,18 +73,23 @@ class MixPlan:
 
     @classmethod
     def _drawn(
-        cls, partner: NDArray[Any], lam: NDArray[Any], box: NDArray[Any] | None = None
+        cls,
+        partner: NDArray[Any],
+        lam: NDArray[Any],
+        box: NDArray[Any] | None = None,
+        image_size: tuple[int, int] | None = None,
     ) -> MixPlan:
-        """A plan of arrays that are known to be valid, and used nowhere else."""
+        """A plan of arrays that are known to be valid, for this size, and used nowhere else."""
         plan = object.__new__(cls)
         plan._keep(partner, lam, box)
+        plan.__dict__["_image_size"] = image_size
         return plan
 
     def _keep(self, partner: NDArray[Any], lam: NDArray[Any], box: NDArray[Any] | None) -> None:
         self.__dict__.update(
-            partner=_frozen(partner, np.int32),
-            lam=_frozen(lam, np.float32),
-            box=None if box is None else _frozen(box, np.int32),
+            partner=_frozen(partner, _INT32),
+            lam=_frozen(lam, _FLOAT32),
+            box=None if box is None else _frozen(box, _INT32),
         )
 
     def __len__(self) -> int:
@@ -97,18 +107,21 @@ class MixPlan:
         """
         if len(self) != batch_size:
             raise ValueError(f"plan: expected one of {batch_size} samples, got {len(self)}")
-        if self.box is not None and batch_size:
-            if max(height, width) > BOX_LIMIT:
-                raise ValueError(
-                    f"images: expected sides of at most {BOX_LIMIT} pixels for CutMix, got "
-                    f"{height} x {width}; set cutmix_alpha=0 or crop"
-                )
-            bottom, right = int(self.box[:, 1].max()), int(self.box[:, 3].max())
-            if bottom > height or right > width:
-                raise ValueError(
-                    f"plan: expected boxes inside images of {height} x {width} pixels, got one "
-                    f"that ends at {bottom} x {right}; draw the plan with this image_size"
-                )
+        if self.box is None or not batch_size:
+            return
+        if max(height, width) > BOX_LIMIT:
+            raise ValueError(
+                f"images: expected sides of at most {BOX_LIMIT} pixels for CutMix, got "
+                f"{height} x {width}; set cutmix_alpha=0 or crop"
+            )
+        if (height, width) == self._image_size:
+            return
+        bottom, right = int(self.box[:, 1].max()), int(self.box[:, 3].max())
+        if bottom > height or right > width:
+            raise ValueError(
+                f"plan: expected boxes inside images of {height} x {width} pixels, got one "
+                f"that ends at {bottom} x {right}; draw the plan with this image_size"
+            )
 
 
 def unmixed(batch_size: int) -> MixPlan:
@@ -144,7 +157,7 @@ def among(plan: MixPlan, samples: NDArray[np.intp], batch_size: int) -> MixPlan:
     if plan.box is not None:
         box = np.zeros((batch_size, 4), np.int32)
         box[samples] = plan.box
-    return MixPlan._drawn(partner, lam, box)
+    return MixPlan._drawn(partner, lam, box, plan._image_size)
 
 
 def require_left_alone(plan: MixPlan, ignored: NDArray[np.bool_]) -> None:
@@ -223,6 +236,8 @@ class _Drawing(threading.local):
         self.generator = np.random.Generator(self.bits)
 
 
+_INT32, _FLOAT32 = np.dtype(np.int32), np.dtype(np.float32)
+
 _drawing = _Drawing()
 _NO_BUFFER = np.zeros(4, np.uint64)
 
@@ -255,27 +270,22 @@ def keyed_generator(
     return _drawing.generator
 
 
-class _Draws(NamedTuple):
-    """What the shares and boxes of a batch are drawn by; the settings of a Mixup."""
+class Draws(NamedTuple):
+    """What plans are drawn by: settings of :class:`dali_mixup.Mixup`, taken as checked."""
 
     alpha: float
     cutmix_alpha: float
     switch_prob: float
     prob: float
+    mode: str
+    pairing: str
     fold: bool
 
 
 def draw_plan(
-    rng: np.random.Generator,
-    batch_size: int,
-    image_size: tuple[int, int] | None,
-    *,
-    mode: str,
-    pairing: str,
-    **settings: Any,
+    rng: np.random.Generator, batch_size: int, image_size: tuple[int, int] | None, draws: Draws
 ) -> MixPlan:
-    """Draw a plan; the settings are those of :class:`dali_mixup.Mixup`, taken as checked."""
-    draws = _Draws(**settings)
+    """Draw a plan."""
     if draws.cutmix_alpha == 0:
         image_size = None
     elif image_size is None:
@@ -284,21 +294,23 @@ def draw_plan(
         raise ValueError(
             f"images: expected pixels to cut for CutMix, got {image_size[0]} x {image_size[1]}"
         )
-    if mode == "pair":
-        partner = _pairs(pairing, batch_size, rng)
+    if draws.mode == "pair":
+        partner = _pairs(draws.pairing, batch_size, rng)
         lam, box = _draw_each(rng, batch_size, image_size, draws)
         first = np.minimum(np.arange(batch_size), partner)
-        return MixPlan._drawn(partner, lam[first], None if box is None else box[first])
-    partner = _partners(pairing, batch_size, rng)
-    if mode == "elem":
-        return MixPlan._drawn(partner, *_draw_each(rng, batch_size, image_size, draws))
+        box = None if box is None else box[first]
+        return MixPlan._drawn(partner, lam[first], box, image_size)
+    partner = _partners(draws.pairing, batch_size, rng)
+    if draws.mode == "elem":
+        lam, box = _draw_each(rng, batch_size, image_size, draws)
+        return MixPlan._drawn(partner, lam, box, image_size)
     share, edges = _draw_one(rng, image_size, draws)
     box = None if edges is None else np.full((batch_size, 4), edges, np.int32)
-    return MixPlan._drawn(partner, np.full(batch_size, share, np.float32), box)
+    return MixPlan._drawn(partner, np.full(batch_size, share, np.float32), box, image_size)
 
 
 def _draw_one(
-    rng: np.random.Generator, image_size: tuple[int, int] | None, draws: _Draws
+    rng: np.random.Generator, image_size: tuple[int, int] | None, draws: Draws
 ) -> tuple[float, tuple[int, int, int, int] | None]:
     """The share of the own image and the box of all samples alike; no box without CutMix."""
     no_box = None if image_size is None else (0, 0, 0, 0)
@@ -308,7 +320,8 @@ def _draw_one(
     alpha = draws.cutmix_alpha if cut else draws.alpha
     if alpha == 0:
         return 1.0, no_box
-    [lam] = _shares(rng, alpha, 1, fold=draws.fold).tolist()
+    lam = rng.random() if alpha == 1 else rng.beta(alpha, alpha)
+    lam = max(lam, 1 - lam) if draws.fold else lam if lam >= TINY else 0.0
     if image_size is None or not cut:
         return lam, no_box
     height, width = image_size
@@ -319,10 +332,10 @@ def _draw_one(
 
 
 def _draw_each(
-    rng: np.random.Generator, size: int, image_size: tuple[int, int] | None, draws: _Draws
+    rng: np.random.Generator, size: int, image_size: tuple[int, int] | None, draws: Draws
 ) -> tuple[NDArray[np.float64], NDArray[np.int32] | None]:
     """The share of the own image and the box of each sample; no boxes without CutMix."""
-    alpha, cutmix_alpha, switch_prob, prob, fold = draws
+    alpha, cutmix_alpha, switch_prob, prob, *_, fold = draws
     applied = rng.random(size) < prob if prob < 1 else np.ones(size, np.bool_)
     cut = np.zeros(size, np.bool_)
     if image_size is not None:
@@ -350,15 +363,17 @@ def _shares(
 ) -> NDArray[np.float64]:
     """Shares of the own image; folded, the larger ones of lam and 1 - lam."""
     lam = rng.random(size) if alpha == 1 else rng.beta(alpha, alpha, size)  # Beta(1, 1) is uniform
-    return np.maximum(lam, 1 - lam) if fold else lam
+    if fold:
+        return np.maximum(lam, 1 - lam)
+    lam[lam < TINY] = 0
+    return lam
 
 
 def _partners(pairing: str, size: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    own: NDArray[np.intp] = np.arange(size)
     if pairing == "flip":
-        return own[::-1]
+        return np.arange(size)[::-1]
     if pairing == "roll":
-        return np.roll(own, 1)
+        return np.roll(np.arange(size), 1)
     order: NDArray[np.intp] = rng.permutation(size)
     if pairing == "permutation":
         return order
@@ -401,7 +416,7 @@ def _checked_box(box: ArrayLike, size: int) -> NDArray[Any]:
     return boxes
 
 
-def _frozen(array: NDArray[Any], dtype: type) -> NDArray[Any]:
+def _frozen(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     frozen: NDArray[Any] = array.astype(dtype, "C", copy=False)
-    frozen.flags.writeable = False
+    frozen.setflags(write=False)
     return frozen

@@ -64,7 +64,7 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     compiles executed instruction by instruction; "cupy" is the GPU.
     """
     if request.param == "numpy":
-        return import_module("dali_mixup.backends.reference")
+        return import_module("dali_mixup.backends.cpu")
     torch = require("torch", request.param)
     require("cupy", request.param)
     if request.param == "cupy":

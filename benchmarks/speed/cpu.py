@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dali_mixup.backends import reference
+from dali_mixup.backends import cpu, reference
 from dali_mixup.cli.bench import (
     Method,
     Work,
@@ -74,7 +74,7 @@ def into_memory_that_is_there(work: Work, images: np.ndarray, labels: np.ndarray
     soft = np.zeros((work.batch_size, work.num_classes), np.float32)
 
     def mix() -> None:
-        reference.blend(images, plan, mixup.output, layout=mixup.layout, out=mixed)
+        cpu.blend(images, plan, mixup.output, layout=mixup.layout, out=mixed)
         reference.soft_labels(labels, plan, work.num_classes, out=soft)
 
     return mix

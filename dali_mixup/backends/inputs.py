@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from functools import lru_cache
 from importlib import import_module
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +15,7 @@ from dali_mixup.output import CLIPS, guess_layout
 BACKENDS = ("auto", "numpy", "cupy")
 LAYOUTS = ("HWC", "CHW", "HW", *CLIPS)
 
+_OF_TENSORS = {"cpu": "torch_cpu", "cuda": "cuda.backend"}
 _DEVICES = {"auto": ("'cpu'", "'cuda'"), "numpy": ("'cpu'",), "cupy": ("'cuda'",)}
 
 
@@ -47,7 +50,7 @@ class Images(NamedTuple):
 
 
 def as_images(images: Any, backend: str, layout: str | None) -> Images:
-    """Find the backend and the layout of a batch; float64 becomes float32.
+    """Find the backend and the layout of a batch, once; float64 becomes float32.
 
     Raises
     ------
@@ -57,8 +60,10 @@ def as_images(images: Any, backend: str, layout: str | None) -> Images:
     ValueError
         The shape is not that of a batch of images, or `layout` is None and does not follow from it.
     """
+    if isinstance(images, Images):
+        return images
     images, engine = find_backend(images, backend, "images")
-    if str(images.dtype).endswith("float64"):
+    if images.dtype.itemsize == 8 and str(images.dtype).endswith("float64"):
         images = images.astype(np.float32) if isinstance(images, np.ndarray) else images.float()
     without_channels = layout == "HW"
     if without_channels:
@@ -82,21 +87,25 @@ def find_backend(array: Any, backend: str, name: str) -> tuple[Any, Any]:
     """
     torch = sys.modules.get("torch")
     if isinstance(array, np.ndarray):
-        device, module = "cpu", "reference"
+        device, module = "cpu", "cpu"
     elif torch is not None and isinstance(array, torch.Tensor):
         device = array.device.type
-        module = {"cpu": "torch_cpu", "cuda": "cuda.backend"}.get(device, "")
-        array = import_module("dali_mixup.backends.tensors").as_dense(array, name)
+        module = _OF_TENSORS.get(device, "")
+        array = _backend("tensors").as_dense(array, name)
     else:
         raise TypeError(
             f"{name}: expected a numpy array or a torch tensor, got {type(array).__name__}; "
             f"a batch of DALI's dynamic mode becomes one by .torch(); name a loader's {name} by "
             f"{'data_key' if name == 'images' else 'mask_key'}"
         )
-    wanted = {"auto": device, "numpy": "cpu", "cupy": "cuda"}[backend]
-    if not module or wanted != device:
+    if not module or device != {"numpy": "cpu", "cupy": "cuda"}.get(backend, device):
         raise TypeError(
             f"{name}: expected on {' or '.join(_DEVICES[backend])} for backend={backend!r}, "
             f"got on {device!r}"
         )
-    return array, import_module(f"dali_mixup.backends.{module}")
+    return array, _backend(module)
+
+
+@lru_cache
+def _backend(name: str) -> ModuleType:
+    return import_module(f"dali_mixup.backends.{name}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -136,9 +137,10 @@ def _dtype_of(labels: Any) -> str:
 def class_ids(labels: NDArray[Any], num_classes: int) -> NDArray[np.int64]:
     """Class ids as int64, shape (B,); ValueError names the first that is out of range."""
     ids = labels.reshape(-1)
-    bad = np.flatnonzero((ids < 0) | (ids >= num_classes))
-    if len(bad):
-        raise bad_label(int(bad[0]), int(ids[bad[0]]), num_classes)
+    bad = ids.astype(np.uint64) >= num_classes  # negative ones too, which are large as unsigned
+    if bad.any():
+        row = int(bad.argmax())
+        raise bad_label(row, int(ids[row]), num_classes)
     return ids.astype(np.int64)
 
 
@@ -159,6 +161,7 @@ def bad_label(row: int, label: int, num_classes: int, *, earlier: bool = False) 
     )
 
 
+@lru_cache
 def smoothing(label_smoothing: float, num_classes: int) -> tuple[np.float32, np.float32]:
     """``keep = 1 - s`` and ``off = s / num_classes``; a smoothed label is ``keep * y + off``."""
     return np.float32(1 - label_smoothing), np.float32(label_smoothing / num_classes)

@@ -14,7 +14,12 @@ from dali_mixup.output import OutputFormat
 
 def dtype_name(tensor: torch.Tensor) -> str:
     """ "uint8", "float32", ..."""
-    return str(tensor.dtype).removeprefix("torch.")
+    return _name(tensor.dtype)
+
+
+@lru_cache
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def is_channels_last(images: torch.Tensor, layout: str) -> bool:
@@ -52,7 +57,13 @@ def as_dense(tensor: torch.Tensor, name: str) -> torch.Tensor:
     return tensor.detach()
 
 
-@torch.compiler.disable
 def outside_of_graphs(call: Callable[..., Any], *arguments: Any) -> Any:
     """Call it outside of ``torch.compile``, with a graph break before and after."""
+    if torch.compiler.is_dynamo_compiling():
+        return _graph_break(call, *arguments)
+    return call(*arguments)
+
+
+@torch.compiler.disable
+def _graph_break(call: Callable[..., Any], *arguments: Any) -> Any:
     return call(*arguments)

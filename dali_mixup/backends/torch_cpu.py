@@ -8,13 +8,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dali_mixup.backends import reference
+from dali_mixup.backends import arrays, cpu
 from dali_mixup.backends.memory import Recycler
 from dali_mixup.backends.tensors import as_dense, is_channels_last, keep_channels_last
 from dali_mixup.output import BFLOAT16, OutputFormat
 from dali_mixup.plan import MixPlan
 
 _memory = Recycler()
+
+SERIAL = 1 << 15
+"""Values that torch copies in the thread that asks for it. For more it would use its own threads,
+beside the ones that mix."""
 
 
 def mix(
@@ -28,8 +32,8 @@ def mix(
     label_smoothing: float,
     targets: str,
 ) -> tuple[torch.Tensor, Any]:
-    """:func:`dali_mixup.backends.reference.mix`, with tensors in and out."""
-    mixed, target = reference.mix(
+    """:func:`dali_mixup.backends.cpu.mix`, with tensors in and out."""
+    mixed, target = cpu.mix(
         _as_numpy(images, "images"),
         None if labels is None else _as_numpy(labels, "labels"),
         plan,
@@ -39,6 +43,9 @@ def mix(
         label_smoothing=label_smoothing,
         targets=targets,
         empty=_memory.empty,
+        threads=torch.get_num_threads(),
+        loads=LOADS,
+        stores=STORES,
     )
     return _as_tensor(mixed), _as_tensors(target)
 
@@ -46,8 +53,8 @@ def mix(
 def mix_labels(
     images: torch.Tensor, labels: torch.Tensor, plan: MixPlan, **settings: Any
 ) -> torch.Tensor | tuple[torch.Tensor, ...]:
-    """:func:`dali_mixup.backends.reference.mix_labels`, with tensors in and out."""
-    target = reference.mix_labels(
+    """:func:`dali_mixup.backends.cpu.mix_labels`, with tensors in and out."""
+    target = cpu.mix_labels(
         _as_numpy(images, "images"), _as_numpy(labels, "labels"), plan, empty=_memory.empty,
         **settings,
     )  # fmt: skip
@@ -55,8 +62,20 @@ def mix_labels(
 
 
 def mix_masks(masks: torch.Tensor, plan: MixPlan) -> torch.Tensor:
-    """:func:`dali_mixup.backends.reference.mix_masks`, with tensors in and out."""
-    return _as_tensor(reference.mix_masks(_as_numpy(masks, "masks"), plan, _memory.empty))
+    """:func:`dali_mixup.backends.cpu.mix_masks`, with tensors in and out."""
+    return _as_tensor(cpu.mix_masks(_as_numpy(masks, "masks"), plan, _memory.empty))
+
+
+def _convert(to: NDArray[Any], values: NDArray[Any]) -> None:
+    """Copy to another dtype by the processor's own instructions, which numpy does not use."""
+    target, source = to.reshape(-1), values.reshape(-1)
+    for start in range(0, target.size, SERIAL):
+        part = slice(start, start + SERIAL)
+        _as_tensor(target[part]).copy_(_as_tensor(source[part]))
+
+
+LOADS = arrays.LOADS | {"float16": _convert}
+STORES = arrays.STORES | {"float16": _convert, "bfloat16": _convert}
 
 
 def _as_numpy(tensor: torch.Tensor, name: str) -> NDArray[Any]:

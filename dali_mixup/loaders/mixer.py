@@ -8,7 +8,7 @@ from typing import Any
 
 from dali_mixup.advice import LabelsSeen
 from dali_mixup.backends.heads import classes_of_heads, named_heads, split
-from dali_mixup.backends.inputs import as_images
+from dali_mixup.backends.inputs import Images, as_images
 from dali_mixup.backends.masks import mask_size
 from dali_mixup.checks import KEY_LIMIT, require_int
 from dali_mixup.loaders.outputs import names_of, read, replaced
@@ -70,6 +70,8 @@ class BatchMixer:
         if off_after_epoch is not None:
             require_int("off_after_epoch", off_after_epoch, least=0)
         self.off_after_epoch = off_after_epoch
+        self._names_found: tuple[list[str], bool] | None = None
+        self._labels_found: tuple[str, ...] = ()
         self.epoch, self.step = mixup.next_loader_at
         self._labels_seen: list[LabelsSeen] | None = [
             LabelsSeen() for _ in classes_of_heads(mixup.num_classes)
@@ -85,6 +87,7 @@ class BatchMixer:
     def mixup(self, mixup: Mixup) -> None:
         self._require_fit(mixup)
         self._mixup = mixup
+        self._names_found = None
         self.go_to(self.epoch, self.step)
 
     def _require_fit(self, mixup: Mixup) -> None:
@@ -158,11 +161,15 @@ class BatchMixer:
 
     def _mix_one(self, batch: Any, output_map: Sequence[str] | None, stream: int) -> Any:
         names = names_of(batch) if output_map is None else output_map
-        label_keys = self.find_labels(names, by_order=not isinstance(batch, Mapping))
+        by_order = not isinstance(batch, Mapping)
+        if (names, by_order) != self._names_found:
+            self._labels_found = self.find_labels(names, by_order=by_order)
+            self._names_found = list(names), by_order
+        label_keys = self._labels_found
         first, *others = self._find_images(batch, names, label_keys)
-        images = self._read(batch, first, names)
+        images = self._images(self._read(batch, first, names))
         heads = {key: self._read(batch, key, names) for key in label_keys}
-        several = bool(heads) and set(heads) == set(named_heads(self.mixup.num_classes))
+        several = bool(heads) and heads.keys() == set(named_heads(self.mixup.num_classes))
         labels: Any = heads if several else next(iter(heads.values()), None)
 
         plan = self.mixup.plan_for(
@@ -183,11 +190,11 @@ class BatchMixer:
             raise ValueError(
                 f"target_key: expected labels beside it, got the outputs {list(names)}"
             )
-        sizes = {first: self._size(images)} if plan.box is not None else {}
+        sizes = {first: images.size} if plan.box is not None else {}
         for name in others:
-            view = self._read(batch, name, names)
+            view = self._images(self._read(batch, name, names))
             if sizes:
-                sizes[name] = self._size(view)
+                sizes[name] = view.size
                 _require_one_size("data_key", sizes, "resize them, or set cutmix_alpha=0")
             mixed[name], _ = self.mixup.mix(view, None, plan)
         for name in self.mask_keys:
@@ -204,8 +211,8 @@ class BatchMixer:
                 seen.add(part)
         return replaced(batch, mixed)
 
-    def _size(self, images: Any) -> tuple[int, int]:
-        return as_images(images, self.mixup.backend, self.mixup.layout).size
+    def _images(self, images: Any) -> Images:
+        return as_images(images, self._mixup.backend, self._mixup.layout)
 
     def find_labels(self, names: Sequence[str], *, by_order: bool = False) -> tuple[str, ...]:
         """The names of the labels; empty without labels.

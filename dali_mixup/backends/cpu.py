@@ -1,0 +1,106 @@
+"""Mixup of numpy arrays on a CPU: the bits of the reference in less time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from dali_mixup.backends.arrays import (
+    LOADS,
+    STORES,
+    Array,
+    Convert,
+    as_array,
+    checked_output,
+    in_order,
+    name_of,
+    new_output,
+)
+from dali_mixup.backends.blocks import mix_in_blocks
+from dali_mixup.backends.reference import label_pairs, mix_masks, soft_labels
+from dali_mixup.output import OutputFormat
+from dali_mixup.plan import MixPlan
+
+__all__ = ["blend", "label_pairs", "mix", "mix_labels", "mix_masks", "soft_labels"]
+
+
+def blend(
+    images: Array,
+    plan: MixPlan,
+    output: OutputFormat | None = None,
+    *,
+    layout: str = "CHW",
+    out: Array | None = None,
+    empty: Callable[..., Array] = np.empty,
+    threads: int = 1,
+    loads: Mapping[str, Convert] = LOADS,
+    stores: Mapping[str, Convert] = STORES,
+) -> Array:
+    """:func:`dali_mixup.backends.reference.blend`, with the same bits.
+
+    Parameters
+    ----------
+    images, plan, output, layout, out
+        As for the reference.
+    empty : callable
+        Allocates the result where `out` is None.
+    threads : int
+        At most so many are used.
+    loads, stores : dict, optional
+        Functions that convert to and from float32, by the name of the dtype.
+    """
+    images = as_array(images)
+    form = (output or OutputFormat()).resolve(images.shape, name_of(images.dtype), layout)
+    plan.require_fit(form.batch, form.height, form.width)
+    out = new_output(form, empty) if out is None else checked_output(out, form, images)
+    ordered = in_order(out, form.out_layout, form.memory_layout)
+    memory = ordered if ordered.flags.c_contiguous else np.empty_like(ordered, order="C")
+    mix_in_blocks(images, plan, form, memory, loads, stores, threads)
+    if memory is not ordered:
+        np.copyto(ordered, memory)
+    return out
+
+
+def mix(
+    images: Array,
+    labels: Array | None,
+    plan: MixPlan,
+    output: OutputFormat,
+    *,
+    layout: str,
+    num_classes: int,
+    label_smoothing: float,
+    targets: str,
+    empty: Callable[..., Array] = np.empty,
+    **how: Any,
+) -> tuple[Array, Any]:
+    """Mix images and labels in one call; targets are "soft" or "pairs", or None without labels.
+
+    `empty` allocates the outputs; the other arguments are those of :func:`blend`.
+    """
+    mixed = blend(images, plan, output, layout=layout, empty=empty, **how)
+    if labels is None:
+        return mixed, None
+    return mixed, mix_labels(
+        images, labels, plan, num_classes=num_classes, label_smoothing=label_smoothing,
+        targets=targets, empty=empty,
+    )  # fmt: skip
+
+
+def mix_labels(
+    images: Array,
+    labels: Array,
+    plan: MixPlan,
+    *,
+    num_classes: int,
+    label_smoothing: float,
+    targets: str,
+    empty: Callable[..., Array] = np.empty,
+) -> Any:
+    """Mix labels alone, as :func:`mix` does; GPU backends take the device of the images."""
+    if targets == "pairs":
+        return label_pairs(labels, plan, num_classes)
+    soft = empty((len(plan), num_classes), np.float32)
+    return soft_labels(labels, plan, num_classes, label_smoothing, out=soft)

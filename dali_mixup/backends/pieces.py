@@ -1,0 +1,63 @@
+"""What is computed at once, and by which mean and standard deviation it is normalised."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from dali_mixup.backends.arrays import Float32Array
+from dali_mixup.output import Conversion
+
+AT_ONCE = 3 << 16
+"""The most values that are computed at once: 768 KiB of float32."""
+
+Normalization = tuple[Float32Array, Float32Array]
+"""``mean`` and ``1 / std``, shaped to broadcast against the values."""
+
+
+class Piece(NamedTuple):
+    """A part of an image of shape ``(planes, values)``."""
+
+    planes: slice
+    values: slice
+    normalization: Normalization | None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        planes, values = self.planes, self.values
+        return planes.stop - planes.start, values.stop - values.start
+
+
+def number_of_planes(form: Conversion) -> int:
+    """How many runs of values of one channel an image has; 1 where channels alternate."""
+    if form.mean is None or form.memory_layout.endswith("C"):
+        return 1
+    return form.channels * (form.frames if form.memory_layout == "FCHW" else 1)
+
+
+@lru_cache
+def pieces(form: Conversion) -> list[Piece]:
+    """An image as one piece, or a large one in parts of its planes."""
+    planes, values = number_of_planes(form), form.frames * form.channels * form.height * form.width
+    size = values // planes
+    whole = values <= AT_ONCE
+    at_once = planes if whole else 1
+    step = max(size, 1) if whole else -(-AT_ONCE // form.channels) * form.channels
+    parts = []
+    for plane in range(0, planes, at_once):
+        for start in range(0, size, step):
+            stop = min(start + step, size)
+            normalization = None
+            if form.mean is not None and form.inverse_std is not None:
+                mean, inverse_std = (
+                    np.tile(np.array(each, np.float32), max(planes, stop - start) // form.channels)
+                    for each in (form.mean, form.inverse_std)
+                )
+                if planes > 1:
+                    each_plane = slice(plane, plane + at_once), None
+                    mean, inverse_std = mean[each_plane], inverse_std[each_plane]
+                normalization = mean, inverse_std
+            parts.append(Piece(slice(plane, plane + at_once), slice(start, stop), normalization))
+    return parts

@@ -1,0 +1,272 @@
+"""The CPU backend against the reference: blocks, threads, torch's conversions, forked processes."""
+
+import itertools
+import os
+import threading
+
+import numpy as np
+import pytest
+from support.batches import mixed_plan, pixels
+from support.formula import assert_same_bits, formula, to_bfloat16
+from support.requirements import require
+
+from dali_mixup import MixPlan, Mixup, OutputFormat
+from dali_mixup.backends import blocks, cpu, pieces, reference
+from dali_mixup.backends.threads import run_each, split
+from dali_mixup.output import BFLOAT16
+from dali_mixup.plan import unmixed
+
+DTYPES = ["uint8", "uint16", "float16", "bfloat16", "float32"]
+SHAPES = {
+    "CHW": (3, 6, 10),
+    "HWC": (6, 10, 3),
+    "FHWC": (2, 6, 5, 3),
+    "FCHW": (2, 3, 6, 5),
+    "CFHW": (3, 2, 6, 5),
+}
+B = 13
+VALUES = 180
+WEIGHED = MixPlan([(i * 5 + 2) % B for i in range(B)], [0.3] * B)
+EACH_ITS_OWN = MixPlan([3, 3, 3, 0, 7, 7, 1, 12, 0, 5, 5, 9, 2], np.linspace(0.05, 0.95, B))
+
+
+def plans(height, width):
+    """Permuted and not, with one share and several, and with some, all and no selected samples."""
+    return [
+        WEIGHED,
+        EACH_ITS_OWN,
+        mixed_plan(B, height, width),
+        MixPlan(WEIGHED.partner, [0.4] * B, [[1, 4, 2, 5]] * B),
+        MixPlan(WEIGHED.partner, [0.0] * B),
+        unmixed(B),
+    ]
+
+
+def outputs(dtype, layout):
+    """The output formats of images of this dtype, with and without another order."""
+    stays = [] if dtype == "uint16" else [dtype]
+    others = [each for each in SHAPES if ("F" in each) == ("F" in layout)]
+    for out_layout, out_dtype in itertools.product(others, [*stays, "float32", "float16"]):
+        yield OutputFormat(dtype=out_dtype, layout=out_layout)
+    for out_layout in others:
+        yield OutputFormat(
+            dtype="float32", layout=out_layout, mean=(1.5, 2.5, -3.5), std=(50.0, 60.0, 70.0)
+        )
+    if layout in ("CHW", "HWC"):
+        yield OutputFormat(dtype="bfloat16", channels_last=True, mean=7.0)
+
+
+@pytest.fixture(params=[10**9, 3 * VALUES, VALUES, 70, 25])
+def at_once(request, monkeypatch):
+    """So many values are computed at once: all images, three, one, and parts of one."""
+    monkeypatch.setattr(pieces, "AT_ONCE", request.param)
+    monkeypatch.setattr(blocks, "FEW", 2)
+    monkeypatch.setattr(blocks, "PER_THREAD", 1)
+    pieces.pieces.cache_clear()
+    yield
+    pieces.pieces.cache_clear()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("layout", list(SHAPES))
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_blocks_and_threads_change_no_bit(at_once, dtype, layout, threads):
+    images = pixels(dtype, (B, *SHAPES[layout]))
+    height, width = (SHAPES[layout][layout.index(side)] for side in "HW")
+    for plan, output in itertools.product(plans(height, width), outputs(dtype, layout)):
+        got = cpu.blend(images, plan, output, layout=layout, threads=threads)
+
+        assert_same_bits(got, reference.blend(images, plan, output, layout=layout))
+
+
+@pytest.mark.parametrize("layout", ["CHW", "HWC"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_reference_equals_the_formula(dtype, layout):
+    images = pixels(dtype, (B, *SHAPES[layout]))
+    for plan, output in itertools.product(plans(6, 10), outputs(dtype, layout)):
+        got = reference.blend(images, plan, output, layout=layout)
+
+        assert_same_bits(got, formula(images, plan, output, layout))
+
+
+def test_images_that_are_not_contiguous(at_once):
+    images = pixels("float32", (2 * B, 3, 6, 20))[::2, ..., ::2]
+    output = OutputFormat(layout="HWC", mean=2.0)
+
+    got = cpu.blend(images, EACH_ITS_OWN, output)
+
+    assert_same_bits(got, reference.blend(images, EACH_ITS_OWN, output))
+
+
+def test_an_output_that_is_not_contiguous(at_once):
+    images = pixels("uint8", (B, 3, 6, 10))
+    output = OutputFormat(dtype="float32")
+    out = np.full((B, 3, 6, 20), -1, np.float32)
+
+    cpu.blend(images, WEIGHED, output, out=out[..., ::2])
+
+    assert_same_bits(out[..., ::2], reference.blend(images, WEIGHED, output))
+    assert (out[..., 1::2] == -1).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_images_are_not_written_to(at_once, threads):
+    images = pixels("float32", (B, 3, 6, 10))
+    images.setflags(write=False)
+    for plan in plans(6, 10):
+        cpu.blend(images, plan, threads=threads)
+
+
+def test_threads_are_used_where_images_are_worth_them(monkeypatch):
+    used = set()
+    weigh = blocks._Batch.weigh
+    monkeypatch.setattr(
+        blocks._Batch,
+        "weigh",
+        lambda *arguments: (used.add(threading.current_thread().name), weigh(*arguments))[1],
+    )
+    small, large = (pixels("uint8", (B, 3, side, side)) for side in (6, 300))
+
+    cpu.blend(small, WEIGHED, threads=2)
+    assert used == {"MainThread"}
+
+    cpu.blend(large, WEIGHED, threads=1)
+    assert used == {"MainThread"}
+
+    cpu.blend(large, WEIGHED, threads=2)
+    assert len(used) == 2
+
+
+def test_several_threads_of_a_program_mix_at_the_same_time(monkeypatch):
+    monkeypatch.setattr(blocks, "PER_THREAD", 1)
+    batches = [pixels("uint8", (B, 6, 10, 3), seed) for seed in range(8)]
+    output = OutputFormat(dtype="float32", layout="CHW", mean=3.0)
+    want = [reference.blend(images, WEIGHED, output, layout="HWC") for images in batches]
+    wrong = []
+
+    def mix(number):
+        for _ in range(50):
+            got = cpu.blend(batches[number], WEIGHED, output, layout="HWC", threads=3)
+            if not np.array_equal(got, want[number]):
+                wrong.append(number)
+
+    programs = [threading.Thread(target=mix, args=(number,)) for number in range(len(batches))]
+    for program in programs:
+        program.start()
+    for program in programs:
+        program.join()
+    assert not wrong
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_has_threads_of_its_own(monkeypatch):
+    monkeypatch.setattr(blocks, "PER_THREAD", 1)
+    images = pixels("float32", (B, 3, 6, 10))
+    want = cpu.blend(images, WEIGHED, threads=3)
+
+    child = os.fork()
+    if not child:
+        threading.Timer(20, os._exit, (2,)).start()
+        got = cpu.blend(images, WEIGHED, threads=3)
+        os._exit(int(not np.array_equal(got, want)))
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_an_error_in_a_thread_is_raised_after_the_others_have_ended():
+    ended = []
+
+    def call(part):
+        if part == 1:
+            raise ValueError("part 1")
+        threading.Event().wait(0.05)
+        ended.append(part)
+
+    with pytest.raises(ValueError, match="part 1"):
+        run_each(call, [0, 1, 2])
+    assert sorted(ended) == [0, 2]
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 7, 8, 9])
+@pytest.mark.parametrize("count", [0, 1, 2, 8, 20])
+def test_a_split_has_all_items_in_order_in_runs_of_nearly_equal_length(length, count):
+    runs = split(range(length), count)
+
+    assert [item for run in runs for item in run] == list(range(length))
+    assert 1 <= len(runs) <= max(count, 1)
+    assert max(map(len, runs)) - min(map(len, runs)) <= 1
+
+
+@pytest.mark.parametrize("partners", [[], [0], [1, 0], [2, 0, 1], [0, 0, 0], [3, 3, 1, 1, 0]])
+def test_the_order_along_partners_has_each_sample_once(partners):
+    order = blocks.along_partners(partners)
+
+    assert sorted(order) == list(range(len(partners)))
+    for sample, following in itertools.pairwise(order):
+        assert following == partners[sample] or partners[sample] in order[: order.index(sample) + 1]
+
+
+def test_torch_loads_every_float16():
+    torch_cpu = _torch_cpu()
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    got = np.empty(every.shape, np.float32)
+
+    torch_cpu.LOADS["float16"](got, every)
+
+    assert_same_bits(got, every.astype(np.float32))
+
+
+def _near(dtype, to_bits):
+    """float32 at, between and beside all values of a 16-bit dtype, and at random."""
+    bits = np.arange(1 << 16, dtype=np.uint32)
+    every = to_bits(bits)
+    finite = np.unique(every[np.isfinite(every)]).astype(np.float64)
+    middle = ((finite[1:] + finite[:-1]) / 2).astype(np.float32)
+    values = np.concatenate([every, middle])
+    values = np.concatenate([np.nextafter(values, F) for F in (-np.inf, np.inf)] + [values])
+    rng = np.random.default_rng(0)
+    return np.concatenate([values, rng.integers(0, 2**32, 300_000, np.uint32).view(np.float32)])
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning", "ignore:overflow:RuntimeWarning")
+def test_torch_rounds_to_float16_as_numpy_does():
+    values = _near("float16", lambda bits: bits.astype(np.uint16).view(np.float16).astype("f4"))
+    got = np.empty(values.shape, np.float16)
+
+    _torch_cpu().STORES["float16"](got, values.copy())
+
+    assert_same_bits(got, values.astype(np.float16))
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning", "ignore:overflow:RuntimeWarning")
+def test_torch_rounds_to_bfloat16_as_the_formula_does():
+    values = _near("bfloat16", lambda bits: (bits << 16).view(np.float32))
+    got = np.empty(values.shape, BFLOAT16)
+
+    _torch_cpu().STORES["bfloat16"](got, values.copy())
+
+    assert_same_bits(got, to_bfloat16(values))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_tensors_are_mixed_alike_by_any_number_of_threads(torch, monkeypatch, dtype):
+    monkeypatch.setattr(blocks, "PER_THREAD", 1)
+    images = torch.rand(B, 3, 120, 120).to(getattr(torch, dtype))
+    labels = torch.arange(B)
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            mixup = Mixup(num_classes=B, cutmix_alpha=1.0, mode="elem")
+            results.append(mixup(images, labels)[0].view(torch.int16))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*results)
+
+
+def _torch_cpu():
+    require("torch")
+    from dali_mixup.backends import torch_cpu
+
+    return torch_cpu
