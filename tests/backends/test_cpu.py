@@ -37,6 +37,7 @@ def plans(height, width):
         EACH_ITS_OWN,
         mixed_plan(B, height, width),
         MixPlan(WEIGHED.partner, [0.4] * B, [[1, 4, 2, 5]] * B),
+        MixPlan(WEIGHED.partner, [0.4] * B, [[i % 3, 3 + i % 4, i % 5, 5] for i in range(B)]),
         MixPlan(WEIGHED.partner, [0.0] * B),
         unmixed(B),
     ]
@@ -125,7 +126,7 @@ def test_threads_are_used_where_images_are_worth_them(monkeypatch):
         "weigh",
         lambda *arguments: (used.add(threading.current_thread().name), weigh(*arguments))[1],
     )
-    small, large = (pixels("uint8", (B, 3, side, side)) for side in (6, 300))
+    small, large = (pixels("uint8", (B, 3, side, side)) for side in (128, 300))
 
     cpu.blend(small, WEIGHED, threads=2)
     assert used == {"MainThread"}
@@ -137,8 +138,8 @@ def test_threads_are_used_where_images_are_worth_them(monkeypatch):
     assert len(used) == 2
 
 
-def test_several_threads_of_a_program_mix_at_the_same_time(monkeypatch):
-    monkeypatch.setattr(blocks, "PER_THREAD", 1)
+@pytest.mark.parametrize("at_once", [3 * VALUES, VALUES], indirect=True)
+def test_several_threads_of_a_program_mix_at_the_same_time(at_once):
     batches = [pixels("uint8", (B, 6, 10, 3), seed) for seed in range(8)]
     output = OutputFormat(dtype="float32", layout="CHW", mean=3.0)
     want = [reference.blend(images, WEIGHED, output, layout="HWC") for images in batches]
@@ -160,8 +161,8 @@ def test_several_threads_of_a_program_mix_at_the_same_time(monkeypatch):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_forked_process_has_threads_of_its_own(monkeypatch):
-    monkeypatch.setattr(blocks, "PER_THREAD", 1)
+@pytest.mark.parametrize("at_once", [VALUES], indirect=True)
+def test_a_forked_process_has_threads_of_its_own(at_once):
     images = pixels("float32", (B, 3, 6, 10))
     want = cpu.blend(images, WEIGHED, threads=3)
 
