@@ -1,8 +1,9 @@
-"""Blended images and soft labels on one core: dali-mixup beside its peers, in ms an image.
+"""Blended images and soft labels on one core and on two: dali-mixup beside its peers, ms an image.
 
 Every method hands out 64 float32 images of 3 x 224 x 224 and dense labels of 1,000 classes; giving
 the result back belongs to its time. Fresh memory costs page faults, so the run is repeated with
-glibc set to keep freed memory (the condition "memory kept").
+glibc set to keep freed memory (the condition "memory kept"). On one core all methods have one
+thread, and on two cores two.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dali_mixup.backends import cpu, reference
+from dali_mixup.backends import cpu
+from dali_mixup.backends.torch_operations import operations_for
 from dali_mixup.cli.bench import (
     Method,
     Work,
@@ -33,15 +35,14 @@ from dali_mixup.cli.peers import PEERS
 
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(16 << 30)}
 
+CORES = sorted(os.sched_getaffinity(0))
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, metavar="PATH", help="record the run here")
     parser.add_argument("--rounds", type=int, default=100)
     arguments = parser.parse_args()
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    torch.set_num_threads(1)
-
     memory_is_kept = KEEP_MEMORY.items() <= os.environ.items()
     condition = "memory kept" if memory_is_kept else "default allocator"
     rows = []
@@ -49,35 +50,42 @@ def main() -> None:
         "float32 CHW -> float32 CHW + soft labels": Work(from_uint8=False),
         "uint8 HWC -> normalised float32 CHW + soft labels": Work(),
     }.items():
-        measured = measure(every_method(work), arguments.rounds)
-        show(f"{title}, {condition}", measured)
-        rows += [{"condition": condition, "work": title} | row for row in measured]
+        for threads in (1, 2):
+            run_on(threads)
+            measured = measure(every_method(work), arguments.rounds)
+            show(f"{title}, {condition}, threads: {threads}", measured)
+            about = {"condition": condition, "threads": threads, "work": title}
+            rows += [about | row for row in measured]
     if not memory_is_kept:
         rows += rows_with_memory_kept(arguments.rounds)
     if arguments.json:
-        record(arguments.json, cores=1, packages=("numpy", "torch", *PEERS), rows=rows)
+        record(arguments.json, cores=len(CORES), packages=("numpy", "torch", *PEERS), rows=rows)
+
+
+def run_on(threads: int) -> None:
+    """Use so many threads, on as many cores."""
+    os.sched_setaffinity(0, CORES[-threads:])
+    torch.set_num_threads(threads)
 
 
 def every_method(work: Work) -> dict[str, Method | None]:
     images, labels = work.batch()
     compiled = torch.compile(written_out(work))
     return methods(work) | {
-        "reference, out=": into_memory_that_is_there(work, images.numpy(), labels.numpy()),
+        "dali-mixup, blend alone": into_memory_that_is_there(work, images),
         "torch.compile": with_draws(compiled, images, labels),
     }
 
 
-def into_memory_that_is_there(work: Work, images: np.ndarray, labels: np.ndarray) -> Method:
+def into_memory_that_is_there(work: Work, images: torch.Tensor) -> Method:
+    """The images without labels, plan and memory of the output."""
     mixup = work.mixup
     plan = mixup.plan(work.batch_size)
     mixed = np.zeros(work.output_shape, np.float32)
-    soft = np.zeros((work.batch_size, work.num_classes), np.float32)
-
-    def mix() -> None:
-        cpu.blend(images, plan, mixup.output, layout=mixup.layout, out=mixed)
-        reference.soft_labels(labels, plan, work.num_classes, out=soft)
-
-    return mix
+    return partial(
+        cpu.blend, images.numpy(), plan, mixup.output,
+        layout=mixup.layout, out=mixed, operations=operations_for(images),
+    )  # fmt: skip
 
 
 def measure(methods: dict[str, Method | None], rounds: int) -> list[Row]:

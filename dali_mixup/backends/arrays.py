@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dali_mixup.output import BFLOAT16, Conversion
+from dali_mixup.output import BFLOAT16, IN_DTYPES, Conversion
 
 Array = NDArray[Any]
 Float32Array = NDArray[np.float32]
@@ -119,8 +120,13 @@ def _store_float16(to: Array, mixed: Float32Array) -> None:
     np.copyto(to, mixed, casting="same_kind")
 
 
-LOADS: dict[str, Convert] = {"bfloat16": _load_bfloat16}
-"""Functions that load a dtype; ``np.copyto`` loads the others."""
+def _take(images: Array, index: NDArray[np.integer[Any]], to: Array) -> None:
+    # Without a mode numpy would gather into memory of its own and copy that.
+    np.take(images, index, 0, to, mode="clip")
+
+
+LOADS: dict[str, Convert] = dict.fromkeys(IN_DTYPES, np.copyto) | {"bfloat16": _load_bfloat16}
+"""Functions that write pixels as float32, by the dtype of the pixels."""
 
 STORES: dict[str, Convert] = {
     "float32": np.copyto,
@@ -128,3 +134,29 @@ STORES: dict[str, Convert] = {
     "bfloat16": _store_bfloat16,
     "uint8": _store_bytes,
 }
+"""Functions that write float32 in a dtype, rounded once, to nearest even; they overwrite it."""
+
+
+@dataclass(frozen=True)
+class Operations:
+    """What images are mixed by: functions of numpy, or of another library on the same memory."""
+
+    wrap: Callable[[Array], Any]
+    """The array as the other functions take it."""
+    multiply: Callable[[Any, Any, Any], object]
+    add: Callable[[Any, Any, Any], object]
+    subtract: Callable[[Any, Any, Any], object]
+    """These three write to the third argument."""
+    take: Callable[[Any, Any, Any], object]
+    """Writes the images of an index to the third argument."""
+    copy: Callable[[Any, Any], object]
+    """Writes to the first argument what the second holds, in another order of memory."""
+    loads: Mapping[str, Convert]
+    stores: Mapping[str, Convert]
+
+
+def _itself(array: Array) -> Array:
+    return array
+
+
+NUMPY = Operations(_itself, np.multiply, np.add, np.subtract, _take, copy, LOADS, STORES)

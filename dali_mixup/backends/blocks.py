@@ -9,22 +9,17 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from dali_mixup.backends import pieces
-from dali_mixup.backends.arrays import Array, Convert, Float32Array, copy, in_order
+from dali_mixup.backends.arrays import Array, Float32Array, Operations, in_order
 from dali_mixup.backends.memory import Recycler
 from dali_mixup.backends.regions import Region, regions
-from dali_mixup.backends.threads import run_each, split
 from dali_mixup.output import Conversion
 from dali_mixup.plan import MixPlan
-
-PER_THREAD = 1 << 20
-"""Values that are worth a thread."""
 
 FEW = 4
 """Of fewer images than these together each is mixed by itself."""
@@ -33,36 +28,26 @@ _memory = Recycler(keep=2)
 
 
 def mix_in_blocks(
-    images: Array,
-    plan: MixPlan,
-    form: Conversion,
-    out: Array,
-    loads: Mapping[str, Convert],
-    stores: Mapping[str, Convert],
-    threads: int,
+    images: Array, plan: MixPlan, form: Conversion, out: Array, operations: Operations
 ) -> None:
     """Mix images of ``form.in_layout`` into `out`, a contiguous array of ``form.memory_shape``."""
     if not out.size:
         return
     pixels = in_order(images, form.in_layout, form.memory_layout)
-    load, store = loads.get(form.in_dtype, np.copyto), stores[form.out_dtype]
-    batch = _Batch(pixels, plan, form, out, load, store)
-    threads = min(threads, out.size // PER_THREAD)
     together = pieces.AT_ONCE // math.prod(out.shape[1:])
+    batch = _Batch(pixels, plan, form, out, operations)
     if together < FEW:
-        order = along_partners(plan.partner.tolist())
-        run_each(partial(_mix_large, batch), split(order, threads))
+        batch.mix_each(along_partners(plan.partner.tolist()))
         return
-    batch.arrange(threads)
+    batch.arrange()
     region = batch.region_of_all()
     if region is not None:
         batch.select_from_all(region)
         if batch.is_copied:
             return
-    groups = [slice(first, first + together) for first in range(0, form.batch, together)]
-    run_each(partial(_mix_small, batch, region is None), split(groups, threads))
-    if region is None and batch.regions:
-        _mix_large(batch, list(batch.regions))
+    batch.mix_groups(together, weighed=region is None)
+    if region is None:
+        batch.mix_each(list(batch.regions))
 
 
 def along_partners(partners: Sequence[int]) -> list[int]:
@@ -77,135 +62,147 @@ def along_partners(partners: Sequence[int]) -> list[int]:
 
 
 class _Batch:
-    """What the threads share. The axes of `pixels` are in the order of `out`."""
+    """Images on their way into `out`, whose axes are in the order of its memory.
+
+    Arrays are those of the operations, beside `array` and `partners`, which are numpy's.
+    """
 
     def __init__(
-        self,
-        pixels: Array,
-        plan: MixPlan,
-        form: Conversion,
-        out: Array,
-        load: Convert,
-        store: Convert,
+        self, array: Array, plan: MixPlan, form: Conversion, out: Array, operations: Operations
     ) -> None:
-        self.pixels, self.form, self.out, self.load, self.store = pixels, form, out, load, store
+        self.array, self.partners, self.regions = array, plan.partner, regions(plan)
+        self.form, self.do = form, operations
+        self.load, self.store = operations.loads[form.in_dtype], operations.stores[form.out_dtype]
+        self.pixels, self.out = operations.wrap(array), operations.wrap(out)
         self.planes = pieces.number_of_planes(form)
-        self.partner, self.lam, self.rest = plan.partner, plan.lam, np.float32(1) - plan.lam
-        self.regions = regions(plan)
         self.before_rows = (slice(None),) * form.memory_layout.index("H")
         self.is_copied = form.in_dtype == form.out_dtype and form.mean is None
         self.is_float32 = form.in_dtype == "float32"
         self.becomes_float32 = form.out_dtype == "float32"
+        self.one_share = bool((plan.lam == plan.lam[0]).all())
+        self.lam = operations.wrap(plan.lam.copy())
+        self.rest = operations.wrap(np.float32(1) - plan.lam)
 
-    def in_planes(self, images: Array) -> Array:
-        """Images as ``(len(images), planes, values)``."""
-        return images.reshape(len(images), self.planes, -1)
-
-    def arrange(self, threads: int) -> None:
+    def arrange(self) -> None:
         """Make the pixels contiguous."""
-        if self.pixels.flags.c_contiguous:
-            return
-        pixels, arranged = self.pixels, _memory.empty(self.pixels.shape, self.pixels.dtype)
-        parts = split(range(len(pixels)), threads)
-        rows = [slice(part.start, part.stop) for part in parts]
-        run_each(lambda part: copy(arranged[part], pixels[part]), rows)
-        self.pixels = arranged
+        if not self.array.flags.c_contiguous:
+            self.array = _memory.empty(self.array.shape, self.array.dtype)
+            arranged = self.do.wrap(self.array)
+            self.do.copy(arranged, self.pixels)
+            self.pixels = arranged
 
     def region_of_all(self) -> Region | None:
         """The region that all images take from their partners, if it is the same."""
         regions = list(self.regions.values())
-        if len(regions) == len(self.pixels) and all(region == regions[0] for region in regions):
+        if len(regions) == len(self.array) and all(region == regions[0] for region in regions):
             return regions[0]
         return None
 
     def select_from_all(self, region: Region) -> None:
         """Select from all images at once; where nothing else is to be done, write to `out`."""
         own: tuple[Any, ...] = (slice(None), *self.before_rows, *region)
-        partners: tuple[Any, ...] = (self.partner, *own[1:])
-        pixels = self.pixels
-        to = self.out if self.is_copied else _memory.empty(pixels.shape, pixels.dtype)
-        np.copyto(to, pixels)
-        to[own] = pixels[partners]
+        partners: tuple[Any, ...] = (self.do.wrap(self.partners.copy()), *own[1:])
+        to = self.out
+        if not self.is_copied:
+            to = self.do.wrap(_memory.empty(self.array.shape, self.array.dtype))
+        self.do.copy(to, self.pixels)
+        to[own] = self.pixels[partners]
         self.pixels = to
 
-    def select(self, own: Array, other: Array, region: Region, to: Array | None) -> Array:
+    def mix_groups(self, together: int, *, weighed: bool) -> None:
+        """Mix several images at once; where they are not `weighed`, convert them alone."""
+        pixels, out = self._in_planes(self.pixels), self._in_planes(self.out)
+        shape = min(together, len(self.array)), *out.shape[1:]
+        mixed, share = map(self.do.wrap, _scratch.two(*shape))
+        others = share if self.is_float32 else self.do.wrap(np.empty(shape, self.array.dtype))
+        partners = self.do.wrap(self.partners.copy())
+        [(*_, normalization)] = self._pieces()
+        with np.errstate(all="ignore"):
+            for first in range(0, len(self.array), together):
+                rows = slice(first, first + together)
+                to = out[rows]
+                work = to if self.becomes_float32 else mixed[: len(to)]
+                if weighed:
+                    lam, rest = self._shares(rows)
+                    other, product = others[: len(to)], share[: len(to)]
+                    self._weigh(pixels[rows], lam, work)
+                    self.do.take(pixels, partners[rows], other)
+                    self._weigh(other, rest, product)
+                    self.do.add(work, product, work)
+                else:
+                    self.load(work, pixels[rows])
+                self._finish(work, normalization, to)
+
+    def mix_each(self, images: Sequence[int]) -> None:
+        """Mix images one by one, each in pieces."""
+        read = _Reader(self)
+        outs = self._in_planes(self.out)
+        parts = [
+            (at, normalization, *map(self.do.wrap, _scratch.two(*shape)))
+            for at, shape, normalization in self._pieces()
+        ]
+        one_share = self._shares(0) if self.one_share else None
+        with np.errstate(all="ignore"):
+            for i in images:
+                partner, region = int(self.partners[i]), self.regions.get(i)
+                own, other = read(i, beside=partner), read(partner, beside=i)
+                if region is not None:
+                    own = self._select(own, other, region, self.out[i] if self.is_copied else None)
+                    if self.is_copied:
+                        continue
+                (lam, rest), out = one_share or self._shares(i), outs[i]
+                for at, normalization, mixed, share in parts:
+                    to = out if at is None else out[at]
+                    work = to if self.becomes_float32 else mixed
+                    if region is None:
+                        self._weigh(own if at is None else own[at], lam, work)
+                        self._weigh(other if at is None else other[at], rest, share)
+                        self.do.add(work, share, work)
+                    else:
+                        self.load(work, own if at is None else own[at])
+                    self._finish(work, normalization, to)
+
+    def _in_planes(self, images: Any) -> Any:
+        """Images as ``(len(images), planes, values)``."""
+        return images.reshape(len(images), self.planes, -1)
+
+    def _pieces(self) -> Iterator[tuple[tuple[slice, slice] | None, tuple[int, int], Any]]:
+        """Where a piece is, None where it is the whole image; its shape and normalisation."""
+        parts = pieces.pieces(self.form)
+        for piece in parts:
+            at = (piece.planes, piece.values) if len(parts) > 1 else None
+            normalization = piece.normalization and tuple(map(self.do.wrap, piece.normalization))
+            yield at, piece.shape, normalization
+
+    def _shares(self, which: int | slice) -> tuple[Any, Any]:
+        """Of the own image and the partner: scalars, which are faster, where there is one share."""
+        if isinstance(which, slice) and not self.one_share:
+            return self.lam[which, None, None], self.rest[which, None, None]
+        at = 0 if isinstance(which, slice) else which
+        return self.lam[at, ...], self.rest[at, ...]
+
+    def _select(self, own: Any, other: Any, region: Region, to: Any) -> Any:
         """An image with the region taken from its partner, written to `to` where that is given."""
-        shape, at = self.pixels.shape[1:], (*self.before_rows, *region)
-        to = np.empty(shape, own.dtype) if to is None else to
-        np.copyto(to, own.reshape(shape))
+        shape, at = self.array.shape[1:], (*self.before_rows, *region)
+        to = self.do.wrap(np.empty(shape, self.array.dtype)) if to is None else to
+        self.do.copy(to, own.reshape(shape))
         to[at] = other.reshape(shape)[at]
         return to.reshape(own.shape)
 
-    def weigh(self, pixels: Array, share: Any, to: Float32Array) -> None:
+    def _weigh(self, pixels: Any, share: Any, to: Any) -> None:
         if not self.is_float32:
             self.load(to, pixels)
             pixels = to
-        np.multiply(pixels, share, to)
+        self.do.multiply(pixels, share, to)
 
-    def finish(
-        self, mixed: Float32Array, normalization: pieces.Normalization | None, to: Array
-    ) -> None:
+    def _finish(self, mixed: Any, normalization: tuple[Any, Any] | None, to: Any) -> None:
         """Normalise and convert, unless `mixed` is `to` and nothing remains to be done."""
         if normalization is not None:
             mean, inverse_std = normalization
-            np.subtract(mixed, mean, mixed)
-            np.multiply(mixed, inverse_std, mixed)
+            self.do.subtract(mixed, mean, mixed)
+            self.do.multiply(mixed, inverse_std, mixed)
         if not self.becomes_float32:
             self.store(to, mixed)
-
-
-def _mix_small(batch: _Batch, weighed: bool, groups: Sequence[slice]) -> None:
-    """Mix groups of images; where they are not `weighed`, normalise and convert them alone."""
-    pixels, out = batch.in_planes(batch.pixels), batch.in_planes(batch.out)
-    shape = len(pixels[groups[0]]), *out.shape[1:]
-    mixed, share = _scratch.two(*shape)
-    partners = share if batch.is_float32 else np.empty(shape, pixels.dtype)
-    [(*_, normalization)] = pieces.pieces(batch.form)
-    alike = bool((batch.lam == batch.lam[0]).all())
-    lam, rest = (each[0, ...] if alike else each[:, None, None] for each in (batch.lam, batch.rest))
-    with np.errstate(all="ignore"):
-        for rows in groups:
-            to = out[rows]
-            size = len(to)
-            work = to if batch.becomes_float32 else mixed[:size]
-            if weighed:
-                batch.weigh(pixels[rows], lam if alike else lam[rows], work)
-                # Without a mode numpy would gather into memory of its own and copy that.
-                other = np.take(pixels, batch.partner[rows], 0, partners[:size], mode="clip")
-                batch.weigh(other, rest if alike else rest[rows], share[:size])
-                np.add(work, share[:size], work)
-            else:
-                batch.load(work, pixels[rows])
-            batch.finish(work, normalization, to)
-
-
-def _mix_large(batch: _Batch, images: Sequence[int]) -> None:
-    """Mix images one by one, each in pieces."""
-    read = _Reader(batch.pixels, batch.planes)
-    outs = batch.in_planes(batch.out)
-    parts = [
-        (piece.planes, piece.values, piece.normalization, *_scratch.two(*piece.shape))
-        for piece in pieces.pieces(batch.form)
-    ]
-    with np.errstate(all="ignore"):
-        for i in images:
-            partner, region = int(batch.partner[i]), batch.regions.get(i)
-            own, other = read(i, beside=partner), read(partner, beside=i)
-            if region is not None:
-                own = batch.select(own, other, region, batch.out[i] if batch.is_copied else None)
-                if batch.is_copied:
-                    continue
-            lam, rest, out = batch.lam[i, ...], batch.rest[i, ...], outs[i]
-            for planes, values, normalization, mixed, share in parts:
-                to = out[planes, values]
-                work = to if batch.becomes_float32 else mixed
-                if region is None:
-                    batch.weigh(own[planes, values], lam, work)
-                    batch.weigh(other[planes, values], rest, share)
-                    np.add(work, share, work)
-                else:
-                    batch.load(work, own[planes, values])
-                batch.finish(work, normalization, to)
 
 
 class _Reader:
@@ -214,22 +211,24 @@ class _Reader:
     ``read(i, beside=j)`` keeps j, if it is there. Images have the shape ``(planes, values)``.
     """
 
-    def __init__(self, pixels: Array, planes: int) -> None:
-        self.pixels = pixels
-        self.in_order = pixels.flags.c_contiguous
-        self.kept = np.empty((0 if self.in_order else 2, *pixels.shape[1:]), pixels.dtype)
-        held = pixels if self.in_order else self.kept
-        self.in_planes = held.reshape(len(held), planes, -1)
+    def __init__(self, batch: _Batch) -> None:
+        array = batch.array
+        self.pixels, self.copy = batch.pixels, batch.do.copy
+        self.in_order = array.flags.c_contiguous
+        kept = np.empty((0 if self.in_order else 2, *array.shape[1:]), array.dtype)
+        self.kept = batch.do.wrap(kept)
+        held = self.pixels if self.in_order else self.kept
+        self.in_planes = held.reshape(len(held), batch.planes, -1)
         self.images = [-1, -1]
 
-    def __call__(self, image: int, *, beside: int) -> Array:
+    def __call__(self, image: int, *, beside: int) -> Any:
         if self.in_order:
-            return self.in_planes[image]  # type: ignore[no-any-return]
+            return self.in_planes[image]
         if image not in self.images:
             slot = 1 if self.images[0] == beside else 0
-            copy(self.kept[slot], self.pixels[image])
+            self.copy(self.kept[slot], self.pixels[image])
             self.images[slot] = image
-        return self.in_planes[self.images.index(image)]  # type: ignore[no-any-return]
+        return self.in_planes[self.images.index(image)]
 
 
 class _Scratch(threading.local):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from dali_mixup.backends.arrays import (
-    LOADS,
-    STORES,
+    NUMPY,
     Array,
-    Convert,
+    Operations,
     as_array,
     checked_output,
     in_order,
@@ -34,9 +33,7 @@ def blend(
     layout: str = "CHW",
     out: Array | None = None,
     empty: Callable[..., Array] = np.empty,
-    threads: int = 1,
-    loads: Mapping[str, Convert] = LOADS,
-    stores: Mapping[str, Convert] = STORES,
+    operations: Operations = NUMPY,
 ) -> Array:
     """:func:`dali_mixup.backends.reference.blend`, with the same bits.
 
@@ -46,10 +43,8 @@ def blend(
         As for the reference.
     empty : callable
         Allocates the result where `out` is None.
-    threads : int
-        At most so many are used.
-    loads, stores : dict, optional
-        Functions that convert to and from float32, by the name of the dtype.
+    operations : Operations
+        What images are mixed by.
     """
     images = as_array(images)
     form = (output or OutputFormat()).resolve(images.shape, name_of(images.dtype), layout)
@@ -57,7 +52,7 @@ def blend(
     out = new_output(form, empty) if out is None else checked_output(out, form, images)
     ordered = in_order(out, form.out_layout, form.memory_layout)
     memory = ordered if ordered.flags.c_contiguous else np.empty_like(ordered, order="C")
-    mix_in_blocks(images, plan, form, memory, loads, stores, threads)
+    mix_in_blocks(images, plan, form, memory, operations)
     if memory is not ordered:
         np.copyto(ordered, memory)
     return out
@@ -74,13 +69,13 @@ def mix(
     label_smoothing: float,
     targets: str,
     empty: Callable[..., Array] = np.empty,
-    **how: Any,
+    operations: Operations = NUMPY,
 ) -> tuple[Array, Any]:
     """Mix images and labels in one call; targets are "soft" or "pairs", or None without labels.
 
-    `empty` allocates the outputs; the other arguments are those of :func:`blend`.
+    `empty` allocates the outputs; `operations` are those of :func:`blend`.
     """
-    mixed = blend(images, plan, output, layout=layout, empty=empty, **how)
+    mixed = blend(images, plan, output, layout=layout, empty=empty, operations=operations)
     if labels is None:
         return mixed, None
     return mixed, mix_labels(

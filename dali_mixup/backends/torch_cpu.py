@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dali_mixup.backends import arrays, cpu
+from dali_mixup.backends import cpu
 from dali_mixup.backends.memory import Recycler
 from dali_mixup.backends.tensors import as_dense, is_channels_last, keep_channels_last
+from dali_mixup.backends.torch_operations import as_tensor, operations_for
 from dali_mixup.output import BFLOAT16, OutputFormat
 from dali_mixup.plan import MixPlan
 
 _memory = Recycler()
-
-SERIAL = 1 << 15
-"""Values that torch copies in the thread that asks for it. For more it would use its own threads,
-beside the ones that mix."""
 
 
 def mix(
@@ -43,11 +39,9 @@ def mix(
         label_smoothing=label_smoothing,
         targets=targets,
         empty=_memory.empty,
-        threads=torch.get_num_threads(),
-        loads=LOADS,
-        stores=STORES,
+        operations=operations_for(images),
     )
-    return _as_tensor(mixed), _as_tensors(target)
+    return as_tensor(mixed), _as_tensors(target)
 
 
 def mix_labels(
@@ -63,19 +57,7 @@ def mix_labels(
 
 def mix_masks(masks: torch.Tensor, plan: MixPlan) -> torch.Tensor:
     """:func:`dali_mixup.backends.cpu.mix_masks`, with tensors in and out."""
-    return _as_tensor(cpu.mix_masks(_as_numpy(masks, "masks"), plan, _memory.empty))
-
-
-def _convert(to: NDArray[Any], values: NDArray[Any]) -> None:
-    """Copy to another dtype by the processor's own instructions, which numpy does not use."""
-    target, source = to.reshape(-1), values.reshape(-1)
-    for start in range(0, target.size, SERIAL):
-        part = slice(start, start + SERIAL)
-        _as_tensor(target[part]).copy_(_as_tensor(source[part]))
-
-
-LOADS = arrays.LOADS | {"float16": _convert}
-STORES = arrays.STORES | {"float16": _convert, "bfloat16": _convert}
+    return as_tensor(cpu.mix_masks(_as_numpy(masks, "masks"), plan, _memory.empty))
 
 
 def _as_numpy(tensor: torch.Tensor, name: str) -> NDArray[Any]:
@@ -91,11 +73,5 @@ def _as_numpy(tensor: torch.Tensor, name: str) -> NDArray[Any]:
 def _as_tensors(target: Any) -> Any:
     """Soft rows, a tuple of three, or None."""
     if isinstance(target, tuple):
-        return tuple(map(_as_tensor, target))
-    return None if target is None else _as_tensor(target)
-
-
-def _as_tensor(array: NDArray[Any]) -> torch.Tensor:
-    if array.dtype == BFLOAT16:
-        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(array)
+        return tuple(map(as_tensor, target))
+    return None if target is None else as_tensor(target)

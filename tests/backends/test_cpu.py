@@ -1,4 +1,4 @@
-"""The CPU backend against the reference: blocks, threads, torch's conversions, forked processes."""
+"""The CPU backend against the reference: blocks, torch's operations, threads, forked processes."""
 
 import itertools
 import os
@@ -12,7 +12,7 @@ from support.requirements import require
 
 from dali_mixup import MixPlan, Mixup, OutputFormat
 from dali_mixup.backends import blocks, cpu, pieces, reference
-from dali_mixup.backends.threads import run_each, split
+from dali_mixup.backends.arrays import NUMPY
 from dali_mixup.output import BFLOAT16
 from dali_mixup.plan import unmixed
 
@@ -57,25 +57,47 @@ def outputs(dtype, layout):
         yield OutputFormat(dtype="bfloat16", channels_last=True, mean=7.0)
 
 
+def images_of(dtype, shape):
+    """Pixels; of floats some are infinite, not a number or a negative zero."""
+    images = pixels(dtype, shape)
+    if images.dtype.kind in "Vf":
+        special = np.array([np.inf, -np.inf, np.nan, -0.0], np.float32)
+        special = to_bfloat16(special) if dtype == "bfloat16" else special.astype(dtype)
+        images.reshape(-1)[:: VALUES // 12] = np.resize(special, images.size // (VALUES // 12))
+    return images
+
+
 @pytest.fixture(params=[10**9, 3 * VALUES, VALUES, 70, 25])
 def at_once(request, monkeypatch):
     """So many values are computed at once: all images, three, one, and parts of one."""
     monkeypatch.setattr(pieces, "AT_ONCE", request.param)
     monkeypatch.setattr(blocks, "FEW", 2)
-    monkeypatch.setattr(blocks, "PER_THREAD", 1)
     pieces.pieces.cache_clear()
     yield
     pieces.pieces.cache_clear()
 
 
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.fixture(params=["NUMPY", "ONE_THREAD", "THREADED"])
+def operations(request):
+    return NUMPY if request.param == "NUMPY" else getattr(of_torch(), request.param)
+
+
+def of_torch():
+    require("torch")
+    from dali_mixup.backends import torch_operations
+
+    return torch_operations
+
+
 @pytest.mark.parametrize("layout", list(SHAPES))
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_blocks_and_threads_change_no_bit(at_once, dtype, layout, threads):
-    images = pixels(dtype, (B, *SHAPES[layout]))
+def test_blocks_and_operations_change_no_bit(at_once, dtype, layout, operations):
+    if dtype == "uint16" and operations.wrap is not NUMPY.wrap:
+        pytest.skip("torch copies no uint16 into another order, and is not asked to")
+    images = images_of(dtype, (B, *SHAPES[layout]))
     height, width = (SHAPES[layout][layout.index(side)] for side in "HW")
     for plan, output in itertools.product(plans(height, width), outputs(dtype, layout)):
-        got = cpu.blend(images, plan, output, layout=layout, threads=threads)
+        got = cpu.blend(images, plan, output, layout=layout, operations=operations)
 
         assert_same_bits(got, reference.blend(images, plan, output, layout=layout))
 
@@ -83,7 +105,7 @@ def test_blocks_and_threads_change_no_bit(at_once, dtype, layout, threads):
 @pytest.mark.parametrize("layout", ["CHW", "HWC"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_reference_equals_the_formula(dtype, layout):
-    images = pixels(dtype, (B, *SHAPES[layout]))
+    images = images_of(dtype, (B, *SHAPES[layout]))
     for plan, output in itertools.product(plans(6, 10), outputs(dtype, layout)):
         got = reference.blend(images, plan, output, layout=layout)
 
@@ -110,32 +132,11 @@ def test_an_output_that_is_not_contiguous(at_once):
     assert (out[..., 1::2] == -1).all()
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_the_images_are_not_written_to(at_once, threads):
+def test_the_images_are_not_written_to(at_once):
     images = pixels("float32", (B, 3, 6, 10))
     images.setflags(write=False)
     for plan in plans(6, 10):
-        cpu.blend(images, plan, threads=threads)
-
-
-def test_threads_are_used_where_images_are_worth_them(monkeypatch):
-    used = set()
-    weigh = blocks._Batch.weigh
-    monkeypatch.setattr(
-        blocks._Batch,
-        "weigh",
-        lambda *arguments: (used.add(threading.current_thread().name), weigh(*arguments))[1],
-    )
-    small, large = (pixels("uint8", (B, 3, side, side)) for side in (128, 300))
-
-    cpu.blend(small, WEIGHED, threads=2)
-    assert used == {"MainThread"}
-
-    cpu.blend(large, WEIGHED, threads=1)
-    assert used == {"MainThread"}
-
-    cpu.blend(large, WEIGHED, threads=2)
-    assert len(used) == 2
+        cpu.blend(images, plan)
 
 
 @pytest.mark.parametrize("at_once", [3 * VALUES, VALUES], indirect=True)
@@ -147,7 +148,7 @@ def test_several_threads_of_a_program_mix_at_the_same_time(at_once):
 
     def mix(number):
         for _ in range(50):
-            got = cpu.blend(batches[number], WEIGHED, output, layout="HWC", threads=3)
+            got = cpu.blend(batches[number], WEIGHED, output, layout="HWC")
             if not np.array_equal(got, want[number]):
                 wrong.append(number)
 
@@ -159,44 +160,39 @@ def test_several_threads_of_a_program_mix_at_the_same_time(at_once):
     assert not wrong
 
 
+@pytest.fixture
+def two_threads(torch):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_threads_are_used_where_torch_has_several_and_a_batch_is_worth_them(torch, two_threads):
+    operations_for, large = of_torch().operations_for, torch.zeros(8, 3, 224, 224)
+
+    assert operations_for(large) is of_torch().THREADED
+    assert operations_for(large.byte()) is of_torch().THREADED
+    assert operations_for(large[:1]) is of_torch().ONE_THREAD
+    assert operations_for(large.to(torch.uint16)) is of_torch().ONE_THREAD
+    torch.set_num_threads(1)
+    assert operations_for(large) is of_torch().ONE_THREAD
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-@pytest.mark.parametrize("at_once", [VALUES], indirect=True)
-def test_a_forked_process_has_threads_of_its_own(at_once):
-    images = pixels("float32", (B, 3, 6, 10))
-    want = cpu.blend(images, WEIGHED, threads=3)
+def test_a_forked_process_does_not_wait_for_the_threads_of_torch(torch, two_threads):
+    images, plan = torch.rand(8, 3, 224, 224), unmixed(8)
+    mixup = Mixup(num_classes=8)
+    want, _ = mixup.mix(images, None, plan)
 
     child = os.fork()
     if not child:
         threading.Timer(20, os._exit, (2,)).start()
-        got = cpu.blend(images, WEIGHED, threads=3)
-        os._exit(int(not np.array_equal(got, want)))
+        got, _ = mixup.mix(images, None, plan)
+        os._exit(int(not np.array_equal(got.numpy(), want.numpy())))
 
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
-def test_an_error_in_a_thread_is_raised_after_the_others_have_ended():
-    ended = []
-
-    def call(part):
-        if part == 1:
-            raise ValueError("part 1")
-        threading.Event().wait(0.05)
-        ended.append(part)
-
-    with pytest.raises(ValueError, match="part 1"):
-        run_each(call, [0, 1, 2])
-    assert sorted(ended) == [0, 2]
-
-
-@pytest.mark.parametrize("length", [0, 1, 2, 7, 8, 9])
-@pytest.mark.parametrize("count", [0, 1, 2, 8, 20])
-def test_a_split_has_all_items_in_order_in_runs_of_nearly_equal_length(length, count):
-    runs = split(range(length), count)
-
-    assert [item for run in runs for item in run] == list(range(length))
-    assert 1 <= len(runs) <= max(count, 1)
-    assert max(map(len, runs)) - min(map(len, runs)) <= 1
 
 
 @pytest.mark.parametrize("partners", [[], [0], [1, 0], [2, 0, 1], [0, 0, 0], [3, 3, 1, 1, 0]])
@@ -209,11 +205,10 @@ def test_the_order_along_partners_has_each_sample_once(partners):
 
 
 def test_torch_loads_every_float16():
-    torch_cpu = _torch_cpu()
     every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
     got = np.empty(every.shape, np.float32)
 
-    torch_cpu.LOADS["float16"](got, every)
+    of_torch().ONE_THREAD.loads["float16"](got, every)
 
     assert_same_bits(got, every.astype(np.float32))
 
@@ -235,7 +230,7 @@ def test_torch_rounds_to_float16_as_numpy_does():
     values = _near("float16", lambda bits: bits.astype(np.uint16).view(np.float16).astype("f4"))
     got = np.empty(values.shape, np.float16)
 
-    _torch_cpu().STORES["float16"](got, values.copy())
+    of_torch().ONE_THREAD.stores["float16"](got, values.copy())
 
     assert_same_bits(got, values.astype(np.float16))
 
@@ -245,29 +240,19 @@ def test_torch_rounds_to_bfloat16_as_the_formula_does():
     values = _near("bfloat16", lambda bits: (bits << 16).view(np.float32))
     got = np.empty(values.shape, BFLOAT16)
 
-    _torch_cpu().STORES["bfloat16"](got, values.copy())
+    of_torch().ONE_THREAD.stores["bfloat16"](got, values.copy())
 
     assert_same_bits(got, to_bfloat16(values))
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_tensors_are_mixed_alike_by_any_number_of_threads(torch, monkeypatch, dtype):
-    monkeypatch.setattr(blocks, "PER_THREAD", 1)
-    images = torch.rand(B, 3, 120, 120).to(getattr(torch, dtype))
-    labels = torch.arange(B)
-    before, results = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            mixup = Mixup(num_classes=B, cutmix_alpha=1.0, mode="elem")
-            results.append(mixup(images, labels)[0].view(torch.int16))
-    finally:
-        torch.set_num_threads(before)
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "bfloat16", "float32"])
+def test_tensors_are_mixed_alike_by_any_number_of_threads(torch, monkeypatch, dtype, two_threads):
+    monkeypatch.setattr(of_torch(), "WORTH_THREADS", 1)
+    images = (torch.rand(B, 3, 120, 120) * 255).to(getattr(torch, dtype))
+    output = OutputFormat(dtype="float16", channels_last=True, mean=99.0, std=50.0)
+    results = []
+    for threads in (2, 1):
+        torch.set_num_threads(threads)
+        mixup = Mixup(num_classes=B, cutmix_alpha=1.0, mode="elem", output=output)
+        results.append(mixup(images, torch.arange(B))[0].view(torch.int16))
     assert torch.equal(*results)
-
-
-def _torch_cpu():
-    require("torch")
-    from dali_mixup.backends import torch_cpu
-
-    return torch_cpu
