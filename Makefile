@@ -4,6 +4,9 @@ CORE = .venv-core/bin
 FLOORS = .venv-floors/bin
 CUDA13 = .venv-cuda13/bin
 
+SMALL = $(FULL)/dali-mixup bench --image-size 32 --batch-size 256 --num-classes 100 --threads 1 --rounds 100
+KEEP_MEMORY = MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184
+
 .PHONY: demo bench test test-backends test-others test-wheel test-floors test-sdist nightly lint docs dist
 
 # The main job on real photographs: make demo, or make demo IMAGES=folder/with/one/folder/a/class
@@ -17,9 +20,11 @@ bench: .venv/bench-ready
 	$(FULL)/python -m benchmarks.speed.loader --rounds 14 --json benchmarks/results/cpu-loader.json
 	$(FULL)/python -m benchmarks.speed.loss --json benchmarks/results/cpu-loss.json
 	$(FULL)/python -m benchmarks.speed.step --json benchmarks/results/cpu-step.json
-	for from in uint8 float; do $(FULL)/dali-mixup bench --from-dtype $$from --image-size 32 \
-		--batch-size 256 --num-classes 100 --threads 1 --rounds 100 \
-		--json benchmarks/results/cpu-small-$$from.json || exit 1; done
+	$(FULL)/python -m benchmarks.speed.growth --json benchmarks/results/cpu-growth.json
+	$(FULL)/python -m benchmarks.speed.host_time --json benchmarks/results/host-time.json
+	for from in uint8 float; do \
+		$(SMALL) --from-dtype $$from --json benchmarks/results/cpu-small-$$from.json && $(KEEP_MEMORY) \
+		$(SMALL) --from-dtype $$from --json benchmarks/results/cpu-small-$$from-kept.json || exit 1; done
 
 # The reference alone, as installed from the wheel, and all that needs no GPU, side by side.
 test: .venv/ready .venv-core/ready

@@ -33,7 +33,7 @@ def test_doctor_fails_where_what_is_wanted_is_missing(monkeypatch):
 
 def test_doctor_fails_where_the_reference_is_wrong(monkeypatch):
     monkeypatch.setattr(
-        "dali_mixup.backends.reference.mix",
+        "dali_mixup.backends.cpu.mix",
         lambda images, *args, **kwargs: (np.zeros((9, 3, 33, 40), np.float16), None),
     )
 

@@ -23,7 +23,7 @@ from dali_mixup import (
     OutputFormat,
     image_pipeline,
 )
-from dali_mixup.backends import reference
+from dali_mixup.backends import cpu, reference
 from dali_mixup.backends.cuda import backend, device
 from dali_mixup.backends.cuda.launch import (
     INT64_IDS,
@@ -48,7 +48,7 @@ def mixed(images, labels, plan, output=HALF, **changes):
     settings = SETTINGS | changes
     got = backend.mix(images, labels, plan, output, **settings)
     of_host = plan.plan if isinstance(plan, DevicePlan) else plan
-    want = reference.mix(images.numpy(), labels.numpy(), of_host, output, **settings)
+    want = cpu.mix(images.numpy(), labels.numpy(), of_host, output, **settings)
     assert_equal(got, want)
     return got
 
@@ -317,7 +317,7 @@ def test_a_captured_launch_reads_the_plan_of_each_replay(driver):
     plan.update(second)
     driver.execute(driver.launched[0])
 
-    want = reference.mix(images.numpy(), labels.numpy(), second, HALF, **SETTINGS)
+    want = cpu.mix(images.numpy(), labels.numpy(), second, HALF, **SETTINGS)
     assert_equal((out, soft), want)
 
 
@@ -354,7 +354,7 @@ def test_threads_that_make_the_first_call_at_once_load_one_kernel_and_make_one_r
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(first_call, range(8)))
 
-    want = reference.mix(images.numpy(), labels.numpy(), plan, HALF, **SETTINGS)
+    want = cpu.mix(images.numpy(), labels.numpy(), plan, HALF, **SETTINGS)
     for got in results:
         assert_equal(got, want)
     assert (
@@ -385,7 +385,7 @@ def test_an_iterator_over_a_pipeline_hands_out_what_the_reference_makes(driver, 
 
     batches = 0
     for (got,), (raw,) in zip(loader, plain, strict=True):
-        want = reference.mix(
+        want = cpu.mix(
             raw["data"].numpy(), raw["label"].numpy().ravel(), got["plan"], HALF,
             layout="HWC", num_classes=3, label_smoothing=0.0, targets="soft",
         )  # fmt: skip

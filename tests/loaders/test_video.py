@@ -8,7 +8,7 @@ from support.requirements import require
 
 import dali_mixup
 from dali_mixup import Mixup, MixupLoader, OutputFormat
-from dali_mixup.backends import reference
+from dali_mixup.backends import cpu
 from dali_mixup.output import CLIPS
 
 dali = require("nvidia.dali")
@@ -157,7 +157,7 @@ def test_an_iterator_mixes_clips_as_the_reference_does(pipelines, layout):
     )
 
     for (got,), (raw,) in zip(loader, plain, strict=True):
-        want, soft = reference.mix(
+        want, soft = cpu.mix(
             raw["data"].numpy(), raw["label"].numpy(), got["plan"], output,
             layout=layout, num_classes=3, label_smoothing=0.0, targets="soft",
         )  # fmt: skip

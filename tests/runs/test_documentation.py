@@ -150,7 +150,7 @@ def recorded_table():
     batch = {
         (row["condition"], row["method"]): f"{row['median_ms']:.3g}"
         for row in recorded("cpu-blend.json")
-        if row["work"].startswith("float32")
+        if row["work"].startswith("float32") and row["threads"] == 1
     }
     small = {row["method"]: f"{row['median_us']:.3g}" for row in recorded("cpu-small-float.json")}
     loader = {
