@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -19,6 +20,9 @@ Convert = Callable[[Array, Array], None]
 """Writes to its first argument what the second holds, in another dtype; both are contiguous."""
 
 FEW_CHANNELS = 16
+
+in_a_loader: ContextVar[bool] = ContextVar("in_a_loader", default=False)
+"""Whether a loader mixes, which leaves the other cores to those who prepare the next batches."""
 
 
 def in_order(batch: Array, layout: str, order: str) -> Array:

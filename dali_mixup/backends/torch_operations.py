@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dali_mixup.backends.arrays import LOADS, NUMPY, STORES, Operations
+from dali_mixup.backends.arrays import LOADS, NUMPY, STORES, Operations, in_a_loader
 from dali_mixup.output import BFLOAT16, IN_DTYPES
 
 SERIAL = 1 << 15
@@ -28,9 +28,10 @@ def as_tensor(array: NDArray[Any]) -> torch.Tensor:
 
 def operations_for(images: torch.Tensor) -> Operations:
     """In one thread numpy's with torch's conversions; in several, which torch has, torch's."""
-    several = torch.get_num_threads() > 1 and not _forked and images.numel() >= WORTH_THREADS
+    several = torch.get_num_threads() > 1 and not (_forked or in_a_loader.get())
+    worth_it = images.numel() >= WORTH_THREADS
     # torch copies no uint16 that are not contiguous
-    return THREADED if several and images.dtype != torch.uint16 else ONE_THREAD
+    return THREADED if several and worth_it and images.dtype != torch.uint16 else ONE_THREAD
 
 
 def _convert(to: NDArray[Any], values: NDArray[Any]) -> None:

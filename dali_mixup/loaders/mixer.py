@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from dali_mixup.advice import LabelsSeen
+from dali_mixup.backends.arrays import in_a_loader
 from dali_mixup.backends.heads import classes_of_heads, named_heads, split
 from dali_mixup.backends.inputs import Images, as_images
 from dali_mixup.backends.masks import mask_size
@@ -135,7 +136,11 @@ class BatchMixer:
                 self._end_epoch()
                 self._advise()
             raise
-        mixed = self._mix(batch, getattr(source, "output_map", None))
+        mark = in_a_loader.set(True)
+        try:
+            mixed = self._mix(batch, getattr(source, "output_map", None))
+        finally:
+            in_a_loader.reset(mark)
         self.go_to(self.epoch, self.step + 1)
         if _epoch_is_over(source):
             self._end_epoch()

@@ -10,7 +10,7 @@ from support.batches import mixed_plan, pixels
 from support.formula import assert_same_bits, formula, to_bfloat16
 from support.requirements import require
 
-from dali_mixup import MixPlan, Mixup, OutputFormat
+from dali_mixup import MixPlan, Mixup, MixupLoader, OutputFormat
 from dali_mixup.backends import blocks, cpu, pieces, reference
 from dali_mixup.backends.arrays import NUMPY
 from dali_mixup.output import BFLOAT16
@@ -177,6 +177,22 @@ def test_threads_are_used_where_torch_has_several_and_a_batch_is_worth_them(torc
     assert operations_for(large.to(torch.uint16)) is of_torch().ONE_THREAD
     torch.set_num_threads(1)
     assert operations_for(large) is of_torch().ONE_THREAD
+
+
+def test_a_loader_mixes_in_one_thread(torch, two_threads, monkeypatch):
+    used = []
+    choose = of_torch().operations_for
+    monkeypatch.setattr(
+        "dali_mixup.backends.torch_cpu.operations_for",
+        lambda images: (used.append(choose(images)), used[-1])[1],
+    )
+    images, labels = torch.zeros(8, 3, 224, 224), torch.arange(8)
+    mixup = Mixup(num_classes=8)
+
+    next(iter(MixupLoader([(images, labels)], mixup=mixup)))
+    mixup(images, labels)
+
+    assert used == [of_torch().ONE_THREAD, of_torch().THREADED]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
