@@ -7,7 +7,9 @@ CUDA13 = .venv-cuda13/bin
 SMALL = $(FULL)/dali-mixup bench --image-size 32 --batch-size 256 --num-classes 100 --threads 1 --rounds 100
 KEEP_MEMORY = MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184
 
-.PHONY: demo bench test test-backends test-others test-wheel test-floors test-sdist nightly lint docs dist
+FASHION_MNIST = /usr/share/datasets/fashion-mnist
+
+.PHONY: demo bench study test test-backends test-others test-wheel test-floors test-sdist nightly lint docs dist
 
 # The main job on real photographs: make demo, or make demo IMAGES=folder/with/one/folder/a/class
 demo: .venv/ready
@@ -25,6 +27,12 @@ bench: .venv/bench-ready
 	for from in uint8 float; do \
 		$(SMALL) --from-dtype $$from --json benchmarks/results/cpu-small-$$from.json && $(KEEP_MEMORY) \
 		$(SMALL) --from-dtype $$from --json benchmarks/results/cpu-small-$$from-kept.json || exit 1; done
+
+# Does it help: some 250 trainings on Fashion-MNIST, which are a Debian package.
+study: .venv/ready
+	test -d $(FASHION_MNIST) || apt-get install --yes dataset-fashion-mnist
+	$(FULL)/python -m benchmarks.study.run --idx $(FASHION_MNIST) \
+		--json benchmarks/results/study.json --pictures benchmarks/results
 
 # The reference alone, as installed from the wheel, and all that needs no GPU, side by side.
 test: .venv/ready .venv-core/ready

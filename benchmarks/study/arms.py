@@ -5,94 +5,91 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-ALPHAS = (0.1, 0.2, 0.4, 1.0, 2.0)
-SOME_ALPHAS = (0.2, 1.0, 2.0)
-STRONG = (2, 9)
+ALPHAS = (0.1, 0.2, 0.4, 1.0)
+CURVE = (4000, 16000)
+"""Training images of the curve, beside the main number."""
+
+AUGMENTATIONS: dict[str, dict[str, Any]] = {
+    "none": {"random_area": (1.0, 1.0), "random_aspect_ratio": (1.0, 1.0)},
+    "light": {"random_area": (0.7, 1.0), "mirror_probability": 0.5},
+    "strong": {
+        "random_area": (0.4, 1.0),
+        "mirror_probability": 0.5,
+        "augment": "randaugment",
+        "randaugment": (2, 9),
+    },
+}
 
 
 class Arm(NamedTuple):
-    """One way to train; `noise` is the percentage of training labels that are replaced.
+    """One way to train.
 
-    Images are cropped lightly, to 70 % of their area and more, but for `crop` of "none".
+    Attributes
+    ----------
+    mixup : dict
+        Settings of :class:`dali_mixup.Mixup`.
+    noise : int
+        Percentage of training labels that are replaced.
+    augmentation : {"none", "light", "strong"}
+    train_size : int, optional
+        None: the main number of training images.
+    by_timm : bool
+        ``timm.data.Mixup`` mixes, with the same alpha.
     """
 
     name: str
     against: str | None
     mixup: Mapping[str, Any]
     noise: int = 0
-    randaugment: tuple[int, int] | None = None
-    crop: str = "light"
+    augmentation: str = "none"
+    train_size: int | None = None
+    by_timm: bool = False
 
 
 PLAIN = Arm("no mixup", None, {"alpha": 0.0})
+QUICK = ("no mixup", "alpha 0.2", "alpha 1.0")
 
 
 def arms_of(*, quick: bool) -> list[Arm]:
     """All of them, or those of the main claims."""
-    if quick:
-        return [PLAIN, *(mixed(alpha) for alpha in (0.2, 1.0)), *noisy(40)]
-    return [
+    arms = [
         PLAIN,
-        *(mixed(alpha) for alpha in ALPHAS),
-        *uncropped(),
-        *regularised("smoothing", label_smoothing=0.1),
-        *regularised("smoothing, RandAugment", label_smoothing=0.1, randaugment=STRONG),
-        *noisy(20),
-        *noisy(40),
+        *(Arm(f"alpha {alpha}", PLAIN.name, {"alpha": alpha}) for alpha in ALPHAS),
         *kinds(),
+        *family(", light augmentation", (0.2, 1.0), augmentation="light"),
+        *family(" + strong augmentation", (0.2, 1.0, 2.0), augmentation="strong"),
+        *family(", 20 % wrong labels", (0.2, 1.0), noise=20),
+        *family(", 40 % wrong labels", (0.2, 1.0), noise=40),
+        *family(" + label smoothing", (0.2, 1.0), label_smoothing=0.1),
     ]
+    return [arm for arm in arms if arm.name in QUICK] if quick else arms
 
 
-def mixed(alpha: float) -> Arm:
-    return Arm(f"alpha {alpha}", PLAIN.name, {"alpha": alpha})
-
-
-def uncropped() -> list[Arm]:
-    """Without any augmentation."""
-    base = "no mixup, no crops"
-    return [
-        Arm(base, PLAIN.name, {"alpha": 0.0}, crop="none"),
-        *(
-            Arm(f"alpha {alpha}, no crops", base, {"alpha": alpha}, crop="none")
-            for alpha in (0.2, 1.0)
-        ),
-    ]
-
-
-def regularised(
-    name: str, *, label_smoothing: float = 0.0, randaugment: tuple[int, int] | None = None
-) -> list[Arm]:
-    base = f"no mixup + {name}"
-    settings = {"label_smoothing": label_smoothing}
-    return [
-        Arm(base, PLAIN.name, {"alpha": 0.0, **settings}, randaugment=randaugment),
-        *(
-            Arm(f"alpha {alpha} + {name}", base, {"alpha": alpha, **settings}, 0, randaugment)
-            for alpha in SOME_ALPHAS
-        ),
-    ]
-
-
-def noisy(percentage: int) -> list[Arm]:
-    base = f"no mixup, {percentage} % wrong labels"
-    return [
-        Arm(base, None, {"alpha": 0.0}, percentage),
-        *(
-            Arm(f"alpha {alpha}, {percentage} % wrong labels", base, {"alpha": alpha}, percentage)
-            for alpha in (0.2, 1.0)
-        ),
-    ]
+def curve() -> list[Arm]:
+    """The number of training images."""
+    return [arm for size in CURVE for arm in family(f", {size} images", (0.2,), train_size=size)]
 
 
 def kinds() -> list[Arm]:
-    """All with alpha 1, where they differ most."""
-    settings: dict[str, dict[str, Any]] = {
-        "CutMix": {"alpha": 0.0, "cutmix_alpha": 1.0},
-        "mixup and CutMix": {"alpha": 1.0, "cutmix_alpha": 1.0},
-        "elem": {"alpha": 1.0, "mode": "elem"},
-        "pair": {"alpha": 1.0, "mode": "pair"},
-        "flip": {"alpha": 1.0, "pairing": "flip"},
-        "roll": {"alpha": 1.0, "pairing": "roll"},
-        "derangement": {"alpha": 1.0, "pairing": "derangement"},
-    }
-    return [Arm(f"alpha 1.0, {name}", PLAIN.name, mixup) for name, mixup in settings.items()]
+    """Other ways to mix, and others' code, beside the same alpha."""
+    ours = "alpha 0.2"
+    return [
+        Arm("CutMix 1.0", PLAIN.name, {"alpha": 0.0, "cutmix_alpha": 1.0}),
+        Arm("mixup 0.8 and CutMix 1.0", PLAIN.name, {"alpha": 0.8, "cutmix_alpha": 1.0}),
+        Arm("alpha 0.2, elem", ours, {"alpha": 0.2, "mode": "elem"}),
+        Arm("alpha 0.2, targets in pairs", ours, {"alpha": 0.2, "targets": "pairs"}),
+        Arm("alpha 0.2, timm's Mixup", ours, {"alpha": 0.2}, by_timm=True),
+    ]
+
+
+def family(
+    suffix: str, alphas: tuple[float, ...], *, label_smoothing: float = 0.0, **options: Any
+) -> list[Arm]:
+    """A baseline of its own, and mixup beside it."""
+    base = f"no mixup{suffix}"
+    smoothing = {"label_smoothing": label_smoothing}
+    return [
+        Arm(base, None, {"alpha": 0.0, **smoothing}, **options),
+        *(Arm(f"alpha {each}{suffix}", base, {"alpha": each, **smoothing}, **options)
+          for each in alphas),
+    ]  # fmt: skip

@@ -1,154 +1,223 @@
-"""Means over seeds, differences paired by seed with 95 % intervals, as rows, a table, a picture."""
+"""Means over seeds, differences paired by seed with 95 % intervals, as rows, a table, pictures.
+
+    python -m benchmarks.study.report study.json FOLDER
+
+draws the pictures of a recorded study.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import t
 
-from benchmarks.study.arms import ALPHAS
+from benchmarks.study.arms import ALPHAS, CURVE
 from dali_mixup.cli.measure import Row
 
-PERCENTAGES = (
-    "accuracy",
-    "train_accuracy",
-    "calibration_error",
-    "overconfidence",
-    "fgsm_accuracy",
-    "noise_accuracy",
-    "blur_accuracy",
-)
-DIFFERENCES = tuple(
-    name for name in PERCENTAGES if name not in ("train_accuracy", "overconfidence")
-)
+SHARES = (
+    "accuracy", "train_accuracy", "ece", "ece_scaled", "overconfidence",
+    "fgsm_4", "fgsm_8", "pgd_4", "pgd_8",
+    "rotation_10", "rotation_20", "rotation_30", "blur_1", "blur_2", "blur_4",
+    "noise_16", "noise_32", "noise_64", "contrast_0.6", "contrast_0.4", "contrast_0.2",
+    "ood_auroc",
+)  # fmt: skip
+"""Shown in percent, and their differences in points."""
+
+OTHERS = ("nll", "nll_scaled", "temperature")
+NOT_COMPARED = ("overconfidence", "temperature")
+LEVEL = 0.05
 INK, OURS, SECOND, PALE = "#334155", "#d97706", "#0e7490", "#94a3b8"
+COLOURS = (OURS, SECOND, INK, PALE)
 
 
 def summary(results: list[Row]) -> list[Row]:
-    """A row an arm and model: means in percent, and ``<name>_difference`` in points with "+-"."""
+    """A row an arm and model.
+
+    Means, differences from the baseline as ``<name>_difference`` with half of the 95 % interval as
+    ``<name>_interval``, and ``<name>_significant``: at 5 %, by Holm's correction for all the
+    differences of this measure in the study.
+    """
     runs: dict[tuple[str, str], dict[int, Row]] = defaultdict(dict)
     for result in results:
         runs[result["model"], result["arm"]][result["seed"]] = result
     rows = []
-    for (model, arm), by_seed in runs.items():
+    for (model, _), by_seed in runs.items():
         some = next(iter(by_seed.values()))
-        row: Row = {"model": model, "arm": arm, "against": some["against"], "runs": len(by_seed)}
-        for name in PERCENTAGES:
-            row[name] = round(100 * float(np.mean([run[name] for run in by_seed.values()])), 2)
-        if some["against"] is not None:
-            base = runs[model, some["against"]]
-            for name in DIFFERENCES:
-                differences = [100 * (run[name] - base[s][name]) for s, run in by_seed.items()]
-                row[f"{name}_difference"], row[f"{name}_interval"] = mean_and_interval(differences)
-        epochs = [run["epochs_to_loss"] or np.inf for run in by_seed.values()]
-        row["reached_loss"] = f"{int(np.isfinite(epochs).sum())}/{len(epochs)}"
-        row["epochs_to_loss"] = float(np.median(epochs)) if np.isfinite(np.median(epochs)) else None
+        row: Row = {key: some[key] for key in ("model", "arm", "against", "train_images")}
+        row["runs"] = len(by_seed)
+        for name in (*SHARES, *OTHERS):
+            unit = 100 if name in SHARES else 1
+            row[name] = rounded(unit * np.mean([run[name] for run in by_seed.values()]), name)
+            base = runs.get((model, some["against"]), {})
+            if base and name not in NOT_COMPARED:
+                row |= compared(name, [unit * (run[name] - base[seed][name])
+                                       for seed, run in by_seed.items()])  # fmt: skip
         rows.append(row)
+    for name in (*SHARES, *OTHERS):
+        mark_significant(rows, name)
     return sorted(rows, key=lambda row: row["model"])
 
 
-def mean_and_interval(values: list[float]) -> tuple[float, float]:
-    """The mean, and half of its 95 % interval."""
-    error = np.std(values, ddof=1) / np.sqrt(len(values))
-    return round(float(np.mean(values)), 2), round(float(t.ppf(0.975, len(values) - 1) * error), 2)
+def rounded(value: Any, name: str) -> float:
+    return round(float(value), 2 if name in SHARES else 4)
+
+
+def compared(name: str, differences: list[float]) -> Row:
+    """The mean, half of its 95 % interval, and the p of a paired t test."""
+    mean, freedom = np.mean(differences), len(differences) - 1
+    error = np.std(differences, ddof=1) / np.sqrt(len(differences))
+    p = 2 * t.sf(abs(mean) / error, freedom) if error else float(mean == 0)
+    return {
+        f"{name}_difference": rounded(mean, name),
+        f"{name}_interval": rounded(t.ppf(1 - LEVEL / 2, freedom) * error, name),
+        f"{name}_p": float(f"{p:.3g}"),
+    }
+
+
+def mark_significant(rows: list[Row], name: str) -> None:
+    """Holm: the k-th smallest of n p's is below 5 % / (n - k + 1), and so are all before it."""
+    tested = sorted((row for row in rows if f"{name}_p" in row), key=lambda row: row[f"{name}_p"])
+    holds = True
+    for before, row in enumerate(tested):
+        holds = holds and row[f"{name}_p"] <= LEVEL / (len(tested) - before)
+        row[f"{name}_significant"] = holds
 
 
 def table(rows: list[Row]) -> str:
-    head = (
-        f"{'arm':42}{'top-1':>7}{'difference':>15}{'train':>7}{'ECE':>6}{'difference':>15}"
-        f"{'conf-acc':>9}{'FGSM':>7}{'noise':>7}{'blur':>7}{'learned':>9}"
-    )
     lines: list[str] = []
-    model = None
-    for row in rows:
-        if row["model"] != model:
-            model = row["model"]
-            lines += ["", f"{model}, {row['runs']} seeds", head]
-        epochs = "never" if row["epochs_to_loss"] is None else f"{row['epochs_to_loss']:.0f}"
-        lines.append(
-            f"{row['arm']:42}{row['accuracy']:7.2f}{difference(row, 'accuracy'):>15}"
-            f"{row['train_accuracy']:7.1f}{row['calibration_error']:6.1f}"
-            f"{difference(row, 'calibration_error'):>15}{row['overconfidence']:+9.1f}"
-            f"{row['fgsm_accuracy']:7.1f}{row['noise_accuracy']:7.1f}{row['blur_accuracy']:7.1f}"
-            f"{epochs:>9}"
-        )
+    shown = ("accuracy", "ece", "nll", "fgsm_8", "noise_32", "ood_auroc")
+    head = f"{'arm':40}{'train':>7}" + "".join(f"{name:>24}" for name in shown)
+    for model in dict.fromkeys(row["model"] for row in rows):
+        of_model = [row for row in rows if row["model"] == model]
+        lines += ["", f"{model}; * significant by Holm's correction", head]
+        for row in of_model:
+            cells = "".join(f"{with_difference(row, name):>24}" for name in shown)
+            lines.append(f"{row['arm']:40}{row['train_accuracy']:7.1f}{cells}")
     return "\n".join(lines)
 
 
-def difference(row: Row, name: str) -> str:
+def with_difference(row: Row, name: str) -> str:
     if f"{name}_difference" not in row:
-        return ""
-    return f"{row[f'{name}_difference']:+.2f} +- {row[f'{name}_interval']:.2f}"
+        return f"{row[name]:.4g}"
+    star = "*" if row[f"{name}_significant"] else ""
+    return (
+        f"{row[name]:.4g} ({row[f'{name}_difference']:+.3g} +- {row[f'{name}_interval']:.2g}){star}"
+    )
 
 
-def draw(path: Path, results: list[Row], rows: list[Row]) -> None:
-    """Four panels: gain and alpha, calibration, wrong labels, where underfitting begins."""
-    figure = Figure(figsize=(11, 8), layout="constrained")
-    (gain, reliability), (noise, underfitting) = figure.subplots(2, 2)
-    found = {(row["model"], row["arm"]): row for row in rows}
-    models = sorted({row["model"] for row in rows})
-    colours = dict(zip(models, (OURS, SECOND, INK, PALE), strict=False))
+def draw(folder: Path, results: list[Row], rows: list[Row]) -> None:
+    """How strong; calibration; the course of a training."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, figure in {
+        "study-alpha": of_alpha(rows),
+        "study-calibration": of_calibration(results),
+        "study-curves": of_curves(results),
+    }.items():
+        figure.savefig(folder / f"{name}.png", dpi=110)
 
-    for model in models:
-        for suffix, style in (("", "-"), (", no crops", "--")):
-            swept = alphas_in(found, model, suffix)
-            points = [found[model, f"alpha {alpha}{suffix}"] for alpha in swept]
-            if points:
-                gain.errorbar(
-                    [*map(str, swept)],
-                    [row["accuracy_difference"] for row in points],
-                    [row["accuracy_interval"] for row in points],
-                    color=colours[model], linestyle=style, marker="o", capsize=4,
-                    label=f"{model}{suffix}",
-                )  # fmt: skip
-    gain.axhline(0, color=PALE, linewidth=1)
-    gain.set(title="top-1 with mixup less top-1 without, points", xlabel="alpha")
 
-    reliability.plot([0, 1], [0, 1], color=PALE, linewidth=1)
-    for model in models:
-        for arm, style in (("no mixup", "--"), ("alpha 0.2", "-"), ("alpha 1.0", ":")):
-            bins = np.sum([r["reliability"] for r in results
-                           if (r["model"], r["arm"]) == (model, arm)], axis=0)  # fmt: skip
+def of_alpha(rows: list[Row]) -> Figure:
+    """Top-1 and calibration error against alpha, and against the number of training images."""
+    figure, (gain, error, sizes) = panels()
+    for colour, (model, found) in zip(COLOURS, by_model(rows).items(), strict=False):
+        for axes, name in ((gain, "accuracy"), (error, "ece")):
+            points = [found[f"alpha {alpha}"] for alpha in ALPHAS if f"alpha {alpha}" in found]
+            with_intervals(axes, [*map(str, ALPHAS)][: len(points)], points, name, colour, model)
+        curve = [found[arm] for size in ("", *(f", {size} images" for size in CURVE))
+                 if (arm := f"alpha 0.2{size}") in found]  # fmt: skip
+        if len(curve) > 1:
+            at = [str(row["train_images"]) for row in curve]
+            with_intervals(sizes, at, curve, "accuracy", colour, model)
+    gain.set(title="top-1 less top-1 without mixup, points", xlabel="alpha")
+    error.set(title="calibration error less that without, points", xlabel="alpha")
+    sizes.set(title="top-1 with alpha 0.2 less without, points", xlabel="training images")
+    return figure
+
+
+def with_intervals(
+    axes: Axes, at: list[str], rows: list[Any], name: str, colour: str, label: str
+) -> None:
+    axes.axhline(0, color=PALE, linewidth=1)
+    axes.errorbar(
+        at, [row[f"{name}_difference"] for row in rows], [row[f"{name}_interval"] for row in rows],
+        color=colour, marker="o", capsize=4, label=label,
+    )  # fmt: skip
+    axes.legend(frameon=False, fontsize=8)
+
+
+def of_calibration(results: list[Row]) -> Figure:
+    """Reliability of each model, without mixup and with."""
+    models = list(dict.fromkeys(result["model"] for result in results))
+    figure, axes = panels(len(models))
+    for panel, model in zip(axes, models, strict=True):
+        panel.plot([0, 1], [0, 1], color=PALE, linewidth=1)
+        for arm, colour in zip(("no mixup", "alpha 0.2", "alpha 1.0"), COLOURS, strict=False):
+            bins = np.sum([run["reliability"] for run in runs_of(results, model, arm)], axis=0)
             used = bins[:, 0] >= 30
-            reliability.plot(
+            panel.plot(
                 bins[used, 1] / bins[used, 0], bins[used, 2] / bins[used, 0],
-                style, color=colours[model], marker=".", label=f"{model}, {arm}",
+                color=colour, marker=".", label=arm,
             )  # fmt: skip
-    reliability.set(title="accuracy of predictions of a confidence", xlabel="confidence")
-
-    labels = [row["arm"] for row in rows if "wrong labels" in row["arm"]]
-    labels = list(dict.fromkeys(labels))
-    for i, model in enumerate(models):
-        noise.barh(
-            np.arange(len(labels)) + 0.38 * i, [found[model, arm]["accuracy"] for arm in labels],
-            height=0.36, color=colours[model], label=model,
-        )  # fmt: skip
-    noise.set_yticks(np.arange(len(labels)) + 0.19, labels, fontsize=8)
-    noise.invert_yaxis()
-    noise.set(title="top-1 where training labels were replaced, %", xlim=(0, 100))
-
-    strong = " + smoothing, RandAugment"
-    for model in models:
-        for suffix, style in (("", "-"), (strong, "--")):
-            swept = alphas_in(found, model, suffix)
-            if swept:
-                underfitting.plot(
-                    ["0", *map(str, swept)],
-                    [found[model, f"no mixup{suffix}"]["train_accuracy"]]
-                    + [found[model, f"alpha {a}{suffix}"]["train_accuracy"] for a in swept],
-                    style, color=colours[model], marker="o", label=f"{model}{suffix}",
-                )  # fmt: skip
-    underfitting.set(title="accuracy on the training images, %", xlabel="alpha")
-
-    for axes in (gain, reliability, noise, underfitting):
-        axes.spines[["top", "right"]].set_visible(False)
-        if axes is not noise:  # its colours are the others'
-            axes.legend(frameon=False, fontsize=8)
-    figure.savefig(path, dpi=110)
+        panel.set(title=f"{model}: accuracy of predictions", xlabel="confidence")
+        panel.legend(frameon=False, fontsize=8)
+    return figure
 
 
-def alphas_in(found: dict[tuple[str, str], Row], model: str, suffix: str) -> list[float]:
-    return [alpha for alpha in ALPHAS if (model, f"alpha {alpha}{suffix}") in found]
+def of_curves(results: list[Row]) -> Figure:
+    """Accuracy over the epochs, alone and beside strong augmentation."""
+    suffixes = {"": "no augmentation", " + strong augmentation": "strong augmentation"}
+    arms = ("no mixup", "alpha 0.2", "alpha 1.0", "alpha 2.0")
+    figure, axes = panels(len(suffixes))
+    model = results[0]["model"]
+    for panel, (suffix, title) in zip(axes, suffixes.items(), strict=True):
+        for arm, colour in zip(arms, COLOURS, strict=True):
+            curves = [run["curve"] for run in runs_of(results, model, f"{arm}{suffix}")]
+            for name, style in (("train_accuracy", "--"), ("accuracy", "-")) if curves else ():
+                epochs = [point["epoch"] for point in curves[0]]
+                means = np.mean([[point[name] for point in curve] for curve in curves], axis=0)
+                label = f"{arm}, {'training' if style == '--' else 'test'}"
+                panel.plot(epochs, 100 * means, style, color=colour, label=label)
+        panel.set(title=f"{model}, {title}: accuracy, %", xlabel="epoch")
+        panel.legend(frameon=False, fontsize=7)
+    return figure
+
+
+def runs_of(results: list[Row], model: str, arm: str) -> list[Row]:
+    return [run for run in results if (run["model"], run["arm"]) == (model, arm)]
+
+
+def panels(count: int = 3) -> tuple[Figure, Iterable[Axes]]:
+    figure = Figure(figsize=(4.2 * count, 3.8), layout="constrained")
+    axes = figure.subplots(1, count, squeeze=False)[0]
+    for each in axes:
+        each.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def by_model(rows: list[Row]) -> dict[str, dict[str, Row]]:
+    found: dict[str, dict[str, Row]] = defaultdict(dict)
+    for row in rows:
+        found[row["model"]][row["arm"]] = row
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("json", type=Path)
+    parser.add_argument("folder", type=Path)
+    flags = parser.parse_args()
+    recorded = json.loads(flags.json.read_text())["rows"]
+    results = [row["run"] for row in recorded if "run" in row]
+    draw(flags.folder, results, summary(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""Two small classifiers in plain torch, and torchvision's and timm's by name."""
+"""Three small classifiers in plain torch, and torchvision's and timm's by name."""
 
 from __future__ import annotations
 
@@ -25,13 +25,53 @@ class SmallCNN(nn.Sequential):
         super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, num_classes))
 
 
+class SmallResNet(nn.Sequential):
+    """Three residual blocks of 24 to 96 channels, at a half to an eighth of the image's side."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(
+            nn.Conv2d(3, 24, 3, 2, 1, bias=False),
+            nn.BatchNorm2d(24),
+            nn.ReLU(inplace=True),
+            ResidualBlock(24, 24, 1),
+            ResidualBlock(24, 48, 2),
+            ResidualBlock(48, 96, 2),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(96, num_classes),
+        )
+
+
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions with batch norm beside a connection around them."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+        )
+        self.around: nn.Module = nn.Identity()
+        if stride > 1 or inputs != outputs:
+            self.around = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.branch(images) + self.around(images))
+
+
 class SmallViT(nn.Module):
-    """4 x 4 patches, three transformer blocks of width 64 with 4 heads, then mean pooling."""
+    """16 patches, three transformer blocks of width 64 with 4 heads, then mean pooling."""
 
     def __init__(self, num_classes: int, image_size: int, width: int = 64) -> None:
         super().__init__()
-        self.patches = nn.Conv2d(3, width, 4, stride=4)
-        self.positions = nn.Parameter(0.02 * torch.randn((image_size // 4) ** 2, width))
+        side = image_size // 4
+        self.patches = nn.Conv2d(3, width, side, stride=side)
+        self.positions = nn.Parameter(0.02 * torch.randn(16, width))
         block = nn.TransformerEncoderLayer(
             width, nhead=4, dim_feedforward=4 * width, dropout=0.0,
             activation="gelu", batch_first=True, norm_first=True,
@@ -47,9 +87,11 @@ class SmallViT(nn.Module):
 def build_model(
     name: str, num_classes: int, image_size: int, *, pretrained: bool = False, **options: Any
 ) -> nn.Module:
-    """ "small_cnn", "small_vit", a name of torchvision's, or "timm:" and a name of timm's."""
+    """ "small_cnn", "small_resnet", "small_vit", a torchvision name, or "timm:" and a timm name."""
     if name == "small_cnn":
         return SmallCNN(num_classes)
+    if name == "small_resnet":
+        return SmallResNet(num_classes)
     if name == "small_vit":
         return SmallViT(num_classes, image_size)
     if name.startswith("timm:"):

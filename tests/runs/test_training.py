@@ -1,5 +1,6 @@
 """The trainer and the study: they run, resume exactly, and their statistics are right."""
 
+import gzip
 import json
 import subprocess
 import sys
@@ -240,30 +241,76 @@ def test_the_small_models_tell_classes(benchmarks, name, size):
     assert build_model(name, 7, size)(torch.zeros(2, 3, size, size)).shape == (2, 7)
 
 
-def test_replaced_labels_are_a_share_and_never_the_own(benchmarks, tmp_path):
-    from benchmarks.study.data import with_replaced_labels, write_digits
+@pytest.fixture
+def digits(benchmarks, tmp_path):
+    """The study's digits, few of them, for two epochs."""
+    from benchmarks.study import data, run
+    from benchmarks.study.experiment import Data
 
-    write_digits(tmp_path / "clean", seed=0)
-    with_replaced_labels(tmp_path / "clean/train", tmp_path / "some", share=0.4, seed=0)
-    with_replaced_labels(tmp_path / "clean/train", tmp_path / "all", share=1.0, seed=0)
+    data.write_digits(tmp_path, 60, [0])
+    run.replace_labels(tmp_path, 60, range(1))
+    return Data(tmp_path, 60, 16, 20, lambda size: 2)
 
-    assert np.mean(moved(tmp_path / "some")) == pytest.approx(0.4, abs=0.1)
+
+def test_replaced_labels_are_a_share_and_never_the_own(benchmarks, digits, tmp_path):
+    from benchmarks.study.data import with_replaced_labels
+
+    clean = digits.folder / "train-60-0"
+    with_replaced_labels(clean, tmp_path / "some", share=0.4, seed=0)
+    with_replaced_labels(clean, tmp_path / "all", share=1.0, seed=0)
+
+    assert np.mean(moved(tmp_path / "some")) == pytest.approx(0.4, abs=0.15)
     assert all(moved(tmp_path / "all"))
-    assert len(moved(tmp_path / "some")) == len(list((tmp_path / "clean/train").glob("*/*")))
+    assert len(moved(tmp_path / "some")) == len(list(clean.glob("*/*")))
 
 
 def moved(folder):
     return [file.parent.name != file.name.partition("_")[0] for file in folder.glob("*/*")]
 
 
-def test_differences_are_paired_by_seed(benchmarks):
-    from benchmarks.study.report import PERCENTAGES, summary
+def test_the_parts_of_the_data_share_no_image(digits):
+    def images(name):
+        return {file.read_bytes() for file in (digits.folder / name).glob("*/*.png")}
 
-    def result(arm, seed, accuracy):
-        rest = dict.fromkeys(PERCENTAGES, 0.5)
-        against = None if arm == "base" else "base"
-        return {"arm": arm, "against": against, "model": "m", "seed": seed,
-                "epochs_to_loss": None, **rest, "accuracy": accuracy}  # fmt: skip
+    parts = [images(name) for name in ("train-60-0", "held_out", "val", "outsiders")]
+    assert [len(part) > 50 for part in parts] == [True] * 4
+    assert sum(map(len, parts)) == len(set.union(*parts))
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_idx_files_are_read(benchmarks, tmp_path, compressed):
+    from benchmarks.study.idx import read_idx
+
+    data = b"\0\0\x08\x02" + bytes([0, 0, 0, 2, 0, 0, 0, 3]) + bytes(range(6))
+    name = tmp_path / ("some-ubyte" + ".gz" * compressed)
+    name.write_bytes(gzip.compress(data) if compressed else data)
+
+    assert read_idx(tmp_path / "some-ubyte").tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_idx_files_that_are_missing_or_broken_are_refused(benchmarks, tmp_path):
+    from benchmarks.study.idx import read_idx
+
+    with pytest.raises(FileNotFoundError, match="dataset-fashion-mnist"):
+        read_idx(tmp_path / "none")
+    (tmp_path / "other").write_bytes(b"\x89PNG")
+    with pytest.raises(ValueError, match="expected an idx file of bytes"):
+        read_idx(tmp_path / "other")
+    (tmp_path / "short").write_bytes(b"\0\0\x08\x01" + bytes([0, 0, 0, 9]) + b"abc")
+    with pytest.raises(ValueError, match="expected 9 bytes"):
+        read_idx(tmp_path / "short")
+
+
+def result(arm, seed, accuracy, against="base"):
+    from benchmarks.study.report import OTHERS, SHARES
+
+    rest = dict.fromkeys((*SHARES, *OTHERS), 0.5)
+    return {"arm": arm, "against": None if arm == "base" else against, "model": "m", "seed": seed,
+            "train_images": 10, **rest, "accuracy": accuracy}  # fmt: skip
+
+
+def test_differences_are_paired_by_seed(benchmarks):
+    from benchmarks.study.report import summary
 
     bases, gains = [0.5, 0.7, 0.9], [0.01, 0.02, 0.03]
     results = [result("base", seed, base) for seed, base in enumerate(bases)]
@@ -276,27 +323,114 @@ def test_differences_are_paired_by_seed(benchmarks):
     assert mixed["accuracy"] == pytest.approx(72.0)
     assert mixed["accuracy_difference"] == pytest.approx(2.0)
     assert mixed["accuracy_interval"] == pytest.approx(4.303 * 1.0 / 3**0.5, abs=0.01)
+    assert mixed["accuracy_p"] == pytest.approx(0.0742, abs=1e-4)
+    assert not mixed["nll_significant"]
+
+
+def test_significance_is_corrected_for_the_number_of_comparisons(benchmarks):
+    from benchmarks.study.report import summary
+
+    noise = [-1e-3, 0, 1e-3]
+    gains = {"large": 0.1, "middle": 0.0055, "none": 0.0}
+    results = [result("base", seed, 0.5) for seed in range(3)]
+    results += [
+        result(arm, seed, 0.5 + gain + noise[seed])
+        for arm, gain in gains.items()
+        for seed in range(3)
+    ]
+
+    found = {row["arm"]: row for row in summary(results)}
+
+    assert found["middle"]["accuracy_p"] == pytest.approx(0.0109, abs=1e-3)
+    assert [found[arm]["accuracy_significant"] for arm in gains] == [True, True, False]
+
+    for number in range(8):  # more comparisons, of which none shows a difference
+        results += [result(f"more {number}", seed, 0.5 + noise[seed]) for seed in range(3)]
+    found = {row["arm"]: row for row in summary(results)}
+    assert [found[arm]["accuracy_significant"] for arm in gains] == [True, False, False]
 
 
 def test_the_arms_have_their_baselines(benchmarks):
-    from benchmarks.study.arms import arms_of
+    from benchmarks.study.arms import arms_of, curve
 
-    for quick in (False, True):
-        arms = arms_of(quick=quick)
+    for arms in (arms_of(quick=True), [*arms_of(quick=False), *curve()]):
         names = [arm.name for arm in arms]
         assert len(set(names)) == len(names)
         assert {arm.against for arm in arms} - {None} <= set(names)
 
 
-def test_one_run_of_the_study_measures_everything(benchmarks, tmp_path):
-    from benchmarks.study import run as study
+@pytest.mark.parametrize("model", ["small_resnet", "small_vit"])
+def test_one_run_of_the_study_measures_everything(benchmarks, digits, model):
     from benchmarks.study.arms import PLAIN
+    from benchmarks.study.experiment import Run, train
+    from benchmarks.study.report import OTHERS, SHARES, summary
 
-    scale = study.Scale(None, tmp_path, epochs=2)
-    study.prepare(scale, 0)
+    found = train(digits, Run(PLAIN, model, 0))
 
-    found = study.train(scale, study.Run(PLAIN, "small_cnn", 0))
+    assert {*SHARES, *OTHERS} <= set(found)
+    assert all(0 <= found[name] <= 1 for name in SHARES if name != "overconfidence")
+    assert sum(count for count, _, _ in found["reliability"]) == 500
+    assert found["pgd_8"] <= found["accuracy"] + 0.05
+    assert found["nll_scaled"] <= found["nll"] + 0.2
+    assert [point["epoch"] for point in found["curve"]] == [1, 2]
+    assert len(summary([found, {**found, "seed": 1}])) == 1
 
-    assert 0 < found["accuracy"] <= 1
-    assert sum(count for count, _, _ in found["reliability"]) == 1547
-    assert found["fgsm_accuracy"] <= found["accuracy"]
+
+@pytest.mark.parametrize("arm", ["alpha 0.2, targets in pairs", "alpha 0.2, timm's Mixup"])
+def test_every_kind_of_mixing_trains(benchmarks, digits, arm):
+    pytest.importorskip("timm")
+    from benchmarks.study.arms import arms_of
+    from benchmarks.study.experiment import Run, Training
+
+    (chosen,) = [each for each in arms_of(quick=False) if each.name == arm]
+    training = Training(digits, Run(chosen, "small_resnet", 0))
+    before = [p.clone() for p in training.model.parameters()]
+    while not training.is_over:
+        training.step()
+    assert training.steps == 6
+    assert any((p != b).any() for p, b in zip(training.model.parameters(), before, strict=True))
+
+
+def test_a_run_that_is_repeated_or_resumed_in_mid_epoch_ends_alike(benchmarks, digits):
+    from benchmarks.study.arms import Arm
+    from benchmarks.study.experiment import Run, Training
+
+    arm = Arm("strong", None, {"alpha": 0.4, "cutmix_alpha": 1.0}, 20, "strong")
+    run = Run(arm, "small_resnet", 0)
+
+    def trained(training, steps=None):
+        while not training.is_over and training.steps != steps:
+            training.step()
+        return training
+
+    first, second = (trained(Training(digits, run)).model.state_dict() for _ in range(2))
+    stopped = trained(Training(digits, run), steps=4).state_dict()
+    resumed = trained(Training(digits, run, stopped)).model.state_dict()
+
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert all(torch.equal(first[name], resumed[name]) for name in first)
+
+
+def test_the_measures_of_attacks_and_shifts(benchmarks):
+    from benchmarks.study import measures
+
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 4))
+    images = torch.rand(20, 3, 8, 8) * 2 - 1
+    labels = measures.logits_of(model, images).argmax(1)
+    radius = 8 * measures.LEVEL
+
+    for attack in (measures.fgsm, measures.pgd):
+        changed = attack(model, images, labels, radius)
+        assert (changed - images).abs().max() <= radius + 1e-6
+        assert changed.abs().max() <= 1
+        loss = torch.nn.functional.cross_entropy
+        assert loss(model(changed), labels) > loss(model(images), labels)
+    for name, shift in measures.shifts(seed=0).items():
+        changed = shift(images)
+        assert changed.shape == images.shape, name
+        assert not torch.equal(changed, images), name
+    assert torch.allclose(measures.rotated(images, 0.0), images, atol=1e-5)
+    assert measures.auroc(torch.tensor([0.9, 0.8]), torch.tensor([0.1, 0.2])) == 1
+    confident = torch.tensor([[9.0, 0, 0, 0]]).repeat(4, 1)
+    assert measures.best_temperature(confident, torch.tensor([0, 0, 0, 1])) > 2
