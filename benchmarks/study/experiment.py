@@ -46,7 +46,8 @@ class Data(NamedTuple):
     train_size: int
     image_size: int
     batch_size: int
-    epochs: Callable[[int], int]
+    epochs: Callable[[str, int], int]
+    """Of a model and a number of training images."""
 
 
 class Run(NamedTuple):
@@ -91,7 +92,7 @@ class Training:
         torch.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002 - timm draws by it
         self.model = build_model(run.model, num_classes, data.image_size)
-        self.epochs = data.epochs(size)
+        self.epochs = data.epochs(run.model, size)
         self.optimizer = optimizer_for(self.model, {**OPTIMIZER, "lr": RATES[run.model]})
         self.schedule = schedule_for(
             self.optimizer,

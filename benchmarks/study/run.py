@@ -36,8 +36,12 @@ from benchmarks.study.report import draw, summary, table
 from dali_mixup.cli.measure import record
 
 MODELS = ("small_resnet", "small_vit")
-SEEDS, SEEDS_OF_THE_CURVE, QUICK_SEEDS = 5, 3, 2
-TRAIN_SIZE, IMAGES_TO_SEE = 1000, 30_000
+SEEDS, SEEDS_OF_THE_CURVE, QUICK_SEEDS = 6, 3, 2
+TRAIN_SIZE = 2000
+IMAGES_TO_SEE = {"small_resnet": 32_000, "small_cnn": 32_000, "small_vit": 56_000}
+"""Until a network without mixup fits its training images."""
+
+LEAST_EPOCHS = 6
 DIGITS, EPOCHS_OF_DIGITS = 250, 40
 
 
@@ -88,9 +92,9 @@ def fashion(work: Path, seeds: range, flags: argparse.Namespace) -> Data:
     return Data(work, TRAIN_SIZE, 28, 50, epochs_for)
 
 
-def epochs_for(train_size: int) -> int:
-    """As many images for each size, and 8 epochs at least."""
-    return max(8, IMAGES_TO_SEE // train_size)
+def epochs_for(model: str, train_size: int) -> int:
+    """As many images for each size, and 6 epochs at least."""
+    return max(LEAST_EPOCHS, IMAGES_TO_SEE[model] // train_size)
 
 
 def digits(work: Path, seeds: range) -> Data:
@@ -99,7 +103,7 @@ def digits(work: Path, seeds: range) -> Data:
     return Data(work, DIGITS, 16, 25, epochs_of_digits)
 
 
-def epochs_of_digits(train_size: int) -> int:
+def epochs_of_digits(model: str, train_size: int) -> int:
     return EPOCHS_OF_DIGITS
 
 

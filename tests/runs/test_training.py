@@ -249,7 +249,7 @@ def digits(benchmarks, tmp_path):
 
     data.write_digits(tmp_path, 60, [0])
     run.replace_labels(tmp_path, 60, range(1))
-    return Data(tmp_path, 60, 16, 20, lambda size: 2)
+    return Data(tmp_path, 60, 16, 20, lambda model, size: 2)
 
 
 def test_replaced_labels_are_a_share_and_never_the_own(benchmarks, digits, tmp_path):
