@@ -125,20 +125,23 @@ def draw(folder: Path, results: list[Row], rows: list[Row]) -> None:
 
 
 def of_alpha(rows: list[Row]) -> Figure:
-    """Top-1 and calibration error against alpha, and against the number of training images."""
-    figure, (gain, error, sizes) = panels()
-    for colour, (model, found) in zip(COLOURS, by_model(rows).items(), strict=False):
+    """Top-1 and calibration error against alpha, and top-1 against the training images."""
+    models = by_model(rows)
+    sizes = [f", {size} images" for size in CURVE if any(f"alpha 0.2, {size} images" in found
+                                                         for found in models.values())]  # fmt: skip
+    figure, (gain, error, *of_sizes) = panels(3 if sizes else 2)
+    for colour, (model, found) in zip(COLOURS, models.items(), strict=False):
+        swept = [alpha for alpha in ALPHAS if f"alpha {alpha}" in found]
         for axes, name in ((gain, "accuracy"), (error, "ece")):
-            points = [found[f"alpha {alpha}"] for alpha in ALPHAS if f"alpha {alpha}" in found]
-            with_intervals(axes, [*map(str, ALPHAS)][: len(points)], points, name, colour, model)
-        curve = [found[arm] for size in ("", *(f", {size} images" for size in CURVE))
-                 if (arm := f"alpha 0.2{size}") in found]  # fmt: skip
-        if len(curve) > 1:
-            at = [str(row["train_images"]) for row in curve]
-            with_intervals(sizes, at, curve, "accuracy", colour, model)
+            points = [found[f"alpha {alpha}"] for alpha in swept]
+            with_intervals(axes, [*map(str, swept)], points, name, colour, model)
+        points = [found[arm] for size in ("", *sizes) if (arm := f"alpha 0.2{size}") in found]
+        for axes in of_sizes if len(points) > 1 else ():
+            at = [str(row["train_images"]) for row in points]
+            with_intervals(axes, at, points, "accuracy", colour, model)
+            axes.set(title="top-1, alpha 0.2 less without, points", xlabel="training images")
     gain.set(title="top-1 less top-1 without mixup, points", xlabel="alpha")
     error.set(title="calibration error less that without, points", xlabel="alpha")
-    sizes.set(title="top-1 with alpha 0.2 less without, points", xlabel="training images")
     return figure
 
 
@@ -173,11 +176,15 @@ def of_calibration(results: list[Row]) -> Figure:
 
 def of_curves(results: list[Row]) -> Figure:
     """Accuracy over the epochs, alone and beside strong augmentation."""
-    suffixes = {"": "no augmentation", " + strong augmentation": "strong augmentation"}
     arms = ("no mixup", "alpha 0.2", "alpha 1.0", "alpha 2.0")
-    figure, axes = panels(len(suffixes))
-    model = results[0]["model"]
-    for panel, (suffix, title) in zip(axes, suffixes.items(), strict=True):
+    shown = [
+        (model, suffix)
+        for suffix in ("", " + strong augmentation")
+        for model in dict.fromkeys(result["model"] for result in results)
+        if runs_of(results, model, f"no mixup{suffix}")
+    ]
+    figure, axes = panels(len(shown))
+    for panel, (model, suffix) in zip(axes, shown, strict=True):
         for arm, colour in zip(arms, COLOURS, strict=True):
             curves = [run["curve"] for run in runs_of(results, model, f"{arm}{suffix}")]
             for name, style in (("train_accuracy", "--"), ("accuracy", "-")) if curves else ():
@@ -185,7 +192,7 @@ def of_curves(results: list[Row]) -> Figure:
                 means = np.mean([[point[name] for point in curve] for curve in curves], axis=0)
                 label = f"{arm}, {'training' if style == '--' else 'test'}"
                 panel.plot(epochs, 100 * means, style, color=colour, label=label)
-        panel.set(title=f"{model}, {title}: accuracy, %", xlabel="epoch")
+        panel.set(title=f"{model}{suffix}: accuracy, %", xlabel="epoch")
         panel.legend(frameon=False, fontsize=7)
     return figure
 

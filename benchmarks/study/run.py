@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from rich.progress import track
 
-from benchmarks.study.arms import CURVE, arms_of, curve
+from benchmarks.study.arms import CURVE, Arm, arms_of, curve
 from benchmarks.study.data import (
     FASHION_MNIST,
     NOISES,
@@ -54,14 +54,17 @@ def main() -> None:
     parser.add_argument("--idx", type=Path, default=FASHION_MNIST, help="Fashion-MNIST's files")
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--arms", nargs="+", metavar="ARM", help="these arms alone, by name")
     parser.add_argument("--json", type=Path, metavar="PATH", help="record every run here")
     parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="draw the results here")
     flags = parser.parse_args()
 
     seeds = range(flags.seeds or (QUICK_SEEDS if flags.quick else SEEDS))
     arms = arms_of(quick=flags.quick)
+    if flags.arms:
+        arms = chosen(arms, flags.arms)
     runs = [Run(arm, model, seed) for seed in seeds for arm in arms for model in flags.models]
-    if not (flags.quick or flags.digits):
+    if not (flags.quick or flags.digits or flags.arms):
         runs += of_the_curve(flags.models[0], seeds[:SEEDS_OF_THE_CURVE])
     with tempfile.TemporaryDirectory() as work:
         data = digits(Path(work), seeds) if flags.digits else fashion(Path(work), seeds, flags)
@@ -79,6 +82,18 @@ def main() -> None:
             ),
             rows=[*rows, *promises(rows), *({"run": result} for result in results)],
         )  # fmt: skip
+
+
+def chosen(arms: list[Arm], names: list[str]) -> list[Arm]:
+    """The arms of these names; their baselines have to be among them."""
+    found = [arm for arm in arms if arm.name in names]
+    missing = {*names} - {arm.name for arm in found} or {
+        arm.against for arm in found if arm.against not in (None, *names)
+    }
+    if missing:
+        known = ", ".join(repr(arm.name) for arm in arms)
+        raise SystemExit(f"--arms: expected {sorted(missing)} among {known}, and baselines given")
+    return found
 
 
 def of_the_curve(model: str, seeds: range) -> list[Run]:
