@@ -34,6 +34,7 @@ nitpicky = True
 myst_enable_extensions = ["colon_fence", "fieldlist"]
 myst_heading_anchors = 3
 
+autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 autodoc_class_signature = "mixed"
