@@ -37,7 +37,7 @@ def number_of_planes(form: Conversion) -> int:
     return form.channels * (form.frames if form.memory_layout == "FCHW" else 1)
 
 
-@lru_cache
+@lru_cache(maxsize=16)
 def pieces(form: Conversion) -> list[Piece]:
     """An image as one piece, or a large one in parts of its planes."""
     planes, values = number_of_planes(form), form.frames * form.channels * form.height * form.width
