@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,18 +17,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from dali_mixup import Mixup, OutputFormat
-from dali_mixup.backends.cuda import backend, device
-from dali_mixup.backends.cuda.launch import (
-    PLAN_CAPACITY,
-    LabelArguments,
-    batch_parameters,
-    plan_parameters,
-)
+from dali_mixup.backends import inputs
+from dali_mixup.backends.cuda import backend
+from dali_mixup.backends.cuda.launch import LabelArguments, batch_parameters, plan_parameters
 from dali_mixup.cli.measure import record, show
 from dali_mixup.loaders.mixer import BatchMixer
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
+
+from support.gpus_place import take_the_gpus_place
 
 BATCH_SIZES = (64, 256, 1024)
 SETTINGS = {
@@ -66,16 +68,7 @@ def main() -> None:
 
 def replace_the_gpu() -> None:
     """Let the GPU backend take CPU tensors, and nothing be launched."""
-    vars(device).update(
-        DEVICE_TYPE="cpu",
-        run=lambda launch, parameters, device: None,
-        pinned=torch.clone,
-        plan_capacity=lambda: PLAN_CAPACITY,
-        is_capturing=lambda device: False,
-        index_of=lambda device: 0,
-    )
-    from dali_mixup.backends import inputs
-
+    take_the_gpus_place(pytest.MonkeyPatch(), lambda launch, parameters, device: None)
     inputs._OF_TENSORS["cpu"] = "cuda.backend"
 
 

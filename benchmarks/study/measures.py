@@ -50,7 +50,7 @@ def measured(
         "temperature": temperature,
         "nll_scaled": float(cross_entropy(logits / temperature, labels)),
         "ece_scaled": calibration_error(logits / temperature, labels),
-        "overconfidence": float(logits.softmax(1).amax(1).mean()) - accuracy(logits, labels),
+        "overconfidence": float(confidence(logits).mean()) - accuracy(logits, labels),
         "reliability": reliability(logits, labels),
     }
     attacked, target = images[:ATTACKED], labels[:ATTACKED]

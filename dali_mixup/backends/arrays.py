@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -11,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dali_mixup.output import BFLOAT16, IN_DTYPES, Conversion
+from dali_mixup.output import BFLOAT16, IN_DTYPES, Conversion, OutputFormat
+from dali_mixup.plan import MixPlan
 
 Array = NDArray[Any]
 Float32Array = NDArray[np.float32]
@@ -20,9 +20,6 @@ Convert = Callable[[Array, Array], None]
 """Writes to its first argument what the second holds, in another dtype; both are contiguous."""
 
 FEW_CHANNELS = 16
-
-in_a_loader: ContextVar[bool] = ContextVar("in_a_loader", default=False)
-"""Whether a loader mixes, which leaves the other cores to those who prepare the next batches."""
 
 
 def in_order(batch: Array, layout: str, order: str) -> Array:
@@ -71,22 +68,35 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     return BFLOAT16 if name == "bfloat16" else np.dtype(name)
 
 
-def new_output(form: Conversion, empty: Callable[..., Array] = np.empty) -> Array:
-    """An array for mixed images; `empty` allocates it."""
-    memory: Array = empty(form.memory_shape, numpy_dtype(form.out_dtype))
-    return memory.transpose(0, 3, 1, 2) if form.channels_last else memory
+def prepare(
+    images: Any,
+    plan: MixPlan,
+    output: OutputFormat | None,
+    layout: str,
+    out: Any,
+    empty: Callable[..., Array] = np.empty,
+) -> tuple[Array, Conversion, Array]:
+    """The images, their conversion, and the array for the mixed ones: `out`, or what `empty` makes.
 
-
-def checked_output(given: Any, form: Conversion, images: Array) -> Array:
-    """`out` as an array; ValueError where mixed images cannot go there."""
-    out = as_array(given)
+    Raises
+    ------
+    TypeError, ValueError
+        `images`, `output` or `out` do not go together, or the plan does not fit.
+    """
+    images = as_array(images)
+    form = (output or OutputFormat()).resolve(images.shape, name_of(images.dtype), layout)
+    plan.require_fit(form.batch, form.height, form.width)
+    if out is None:
+        memory: Array = empty(form.memory_shape, numpy_dtype(form.out_dtype))
+        return images, form, memory.transpose(0, 3, 1, 2) if form.channels_last else memory
+    out = as_array(out)
     if out.shape != form.out_shape or name_of(out.dtype) != form.out_dtype:
         raise ValueError(
             f"out: expected {form.out_dtype} {form.out_shape}, got {name_of(out.dtype)} {out.shape}"
         )
     if np.may_share_memory(out, images):
         raise ValueError("out: expected memory of its own, got memory that the images share")
-    return out
+    return images, form, out
 
 
 def load(to: Float32Array, pixels: Array) -> None:

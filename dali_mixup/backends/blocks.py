@@ -152,25 +152,25 @@ class _Batch:
                         continue
                 (lam, rest), out = one_share or self._shares(i), outs[i]
                 for at, normalization, mixed, share in parts:
-                    to = out if at is None else out[at]
+                    to = out[at]
                     work = to if self.becomes_float32 else mixed
                     if region is None:
-                        self._weigh(own if at is None else own[at], lam, work)
-                        self._weigh(other if at is None else other[at], rest, share)
+                        self._weigh(own[at], lam, work)
+                        self._weigh(other[at], rest, share)
                         self.do.add(work, share, work)
                     else:
-                        self.load(work, own if at is None else own[at])
+                        self.load(work, own[at])
                     self._finish(work, normalization, to)
 
     def _in_planes(self, images: Any) -> Any:
         """Images as ``(len(images), planes, values)``."""
         return images.reshape(len(images), self.planes, -1)
 
-    def _pieces(self) -> Iterator[tuple[tuple[slice, slice] | None, tuple[int, int], Any]]:
-        """Where a piece is, None where it is the whole image; its shape and normalisation."""
+    def _pieces(self) -> Iterator[tuple[Any, tuple[int, int], Any]]:
+        """The index of a piece, its shape and its normalisation."""
         parts = pieces.pieces(self.form)
         for piece in parts:
-            at = (piece.planes, piece.values) if len(parts) > 1 else None
+            at = (piece.planes, piece.values) if len(parts) > 1 else ...
             normalization = piece.normalization and tuple(map(self.do.wrap, piece.normalization))
             yield at, piece.shape, normalization
 

@@ -11,11 +11,8 @@ from dali_mixup.backends.arrays import (
     NUMPY,
     Array,
     Operations,
-    as_array,
-    checked_output,
     in_order,
-    name_of,
-    new_output,
+    prepare,
 )
 from dali_mixup.backends.blocks import mix_in_blocks
 from dali_mixup.backends.reference import label_pairs, mix_masks, soft_labels
@@ -46,10 +43,7 @@ def blend(
     operations : Operations
         What images are mixed by.
     """
-    images = as_array(images)
-    form = (output or OutputFormat()).resolve(images.shape, name_of(images.dtype), layout)
-    plan.require_fit(form.batch, form.height, form.width)
-    out = new_output(form, empty) if out is None else checked_output(out, form, images)
+    images, form, out = prepare(images, plan, output, layout, out, empty)
     ordered = in_order(out, form.out_layout, form.memory_layout)
     memory = ordered if ordered.flags.c_contiguous else np.empty_like(ordered, order="C")
     mix_in_blocks(images, plan, form, memory, operations)

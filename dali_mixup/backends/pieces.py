@@ -51,8 +51,9 @@ def pieces(form: Conversion) -> list[Piece]:
             stop = min(start + step, size)
             normalization = None
             if form.mean is not None and form.inverse_std is not None:
+                alternate = planes if planes > 1 else stop - start
                 mean, inverse_std = (
-                    np.tile(np.array(each, np.float32), max(planes, stop - start) // form.channels)
+                    np.tile(np.array(each, np.float32), alternate // form.channels)
                     for each in (form.mean, form.inverse_std)
                 )
                 if planes > 1:

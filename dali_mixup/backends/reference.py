@@ -15,12 +15,10 @@ from dali_mixup.backends.arrays import (
     Array,
     Float32Array,
     as_array,
-    checked_output,
     in_order,
     kind_of,
     load,
-    name_of,
-    new_output,
+    prepare,
     store,
 )
 from dali_mixup.backends.labels import class_ids, label_form, no_pairs, smoothing
@@ -73,10 +71,7 @@ def blend(
     Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018.
     Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers", ICCV 2019.
     """
-    images = as_array(images)
-    form = (output or OutputFormat()).resolve(images.shape, name_of(images.dtype), layout)
-    plan.require_fit(form.batch, form.height, form.width)
-    out = new_output(form) if out is None else checked_output(out, form, images)
+    images, form, out = prepare(images, plan, output, layout, out)
 
     own = np.empty(images.shape, np.float32)
     load(own, images)

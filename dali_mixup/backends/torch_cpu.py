@@ -24,9 +24,7 @@ def mix(
     output: OutputFormat,
     *,
     layout: str,
-    num_classes: int,
-    label_smoothing: float,
-    targets: str,
+    **settings: Any,
 ) -> tuple[torch.Tensor, Any]:
     """:func:`dali_mixup.backends.cpu.mix`, with tensors in and out."""
     mixed, target = cpu.mix(
@@ -35,11 +33,9 @@ def mix(
         plan,
         keep_channels_last(output) if is_channels_last(images, layout) else output,
         layout=layout,
-        num_classes=num_classes,
-        label_smoothing=label_smoothing,
-        targets=targets,
         empty=_memory.empty,
         operations=operations_for(images),
+        **settings,
     )
     return as_tensor(mixed), _as_tensors(target)
 

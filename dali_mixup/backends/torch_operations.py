@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dali_mixup.backends.arrays import LOADS, NUMPY, STORES, Operations, in_a_loader
+from dali_mixup.backends.arrays import LOADS, NUMPY, STORES, Operations
+from dali_mixup.backends.cores import in_a_loader
 from dali_mixup.output import BFLOAT16, IN_DTYPES
 
 SERIAL = 1 << 15
@@ -66,11 +68,11 @@ def _copy(to: Any, values: Any) -> None:
     to.copy_(values)
 
 
-ONE_THREAD = Operations(
-    NUMPY.wrap, NUMPY.multiply, NUMPY.add, NUMPY.subtract, NUMPY.take, NUMPY.copy,
+ONE_THREAD = replace(
+    NUMPY,
     loads=LOADS | {"float16": _convert},
     stores=STORES | {"float16": _convert, "bfloat16": _convert},
-)  # fmt: skip
+)
 
 THREADED = Operations(
     as_tensor, _multiply, _add, _subtract, _take, _copy,

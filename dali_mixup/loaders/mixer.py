@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from dali_mixup.advice import LabelsSeen
-from dali_mixup.backends.arrays import in_a_loader
+from dali_mixup.backends.cores import in_a_loader
 from dali_mixup.backends.heads import classes_of_heads, named_heads, split
 from dali_mixup.backends.inputs import Images, as_images
 from dali_mixup.backends.masks import mask_size

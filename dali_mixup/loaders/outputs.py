@@ -11,8 +11,6 @@ from collections.abc import Mapping, MutableMapping
 from copy import copy
 from typing import Any
 
-_INDICES = tuple(str(index) for index in range(8))
-
 
 def names_of(batch: Any) -> list[str]:
     """The names of the outputs of a batch, without those inside nested containers."""
@@ -60,8 +58,6 @@ def _split(container: Any, name: str) -> tuple[Any, str]:
     """The container's own key, and the name inside of what is there."""
     if isinstance(container, dict) and name in container:
         return name, ""
-    if isinstance(container, (tuple, list)) and name in _INDICES[: len(container)]:
-        return int(name), ""
     keys = dict(zip(names_of(container), _keys(container), strict=True))
     if name in keys:
         return keys[name], ""

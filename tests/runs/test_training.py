@@ -378,7 +378,7 @@ def test_one_run_of_the_study_measures_everything(benchmarks, digits, model):
 
 @pytest.mark.parametrize("arm", ["alpha 0.2, targets in pairs", "alpha 0.2, timm's Mixup"])
 def test_every_kind_of_mixing_trains(benchmarks, digits, arm):
-    pytest.importorskip("timm")
+    require("timm", backend="dali")
     from benchmarks.study.arms import arms_of
     from benchmarks.study.experiment import Run, Training
 
