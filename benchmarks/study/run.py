@@ -71,8 +71,6 @@ def main() -> None:
         results = trained(runs, data)
     rows = summary(results)
     print(table(rows))
-    if flags.pictures:
-        draw(flags.pictures, results, rows)
     if flags.json:
         record(
             flags.json,
@@ -82,6 +80,8 @@ def main() -> None:
             ),
             rows=[*rows, *promises(rows), *({"run": result} for result in results)],
         )  # fmt: skip
+    if flags.pictures:
+        draw(flags.pictures, results, rows)
 
 
 def chosen(arms: list[Arm], names: list[str]) -> list[Arm]:
