@@ -186,6 +186,7 @@ class Mixup:
             raise TypeError(f"fold: expected True or False, got {self.fold!r}")
         self._require_classes()
         advise_settings(self.alpha, self.cutmix_alpha, self.prob, stacklevel=3)
+        self._format = self.output or OutputFormat()
         self._draws = Draws(*(getattr(self, name) for name in Draws._fields))
         self._epoch = self._step = 0
         self._judged = False
@@ -471,7 +472,7 @@ class Mixup:
 
     def _mix_heads(self, images: Images, labels: Any, plan: MixPlan) -> tuple[Any, Any]:
         """Images with the labels of the first head in one call, and those of the others after."""
-        backend, output = images.backend, self.output or OutputFormat()
+        backend, output = images.backend, self._format
         if labels is None:
             settings = {"num_classes": 1, "label_smoothing": 0.0, "targets": "soft"}
             return backend.mix(  # type: ignore[no-any-return]

@@ -46,7 +46,7 @@ def mix_in_blocks(
         if batch.is_copied:
             return
     batch.mix_groups(together, weighed=region is None)
-    if region is None:
+    if region is None and batch.regions:
         batch.mix_each(list(batch.regions))
 
 
