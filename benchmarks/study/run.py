@@ -36,7 +36,7 @@ from benchmarks.study.report import draw, summary, table
 from dali_mixup.cli.measure import record
 
 MODELS = ("small_resnet", "small_vit")
-SEEDS, SEEDS_OF_THE_CURVE, QUICK_SEEDS = 6, 3, 2
+SEEDS, SEEDS_OF_THE_CURVE, QUICK_SEEDS = 5, 3, 2
 TRAIN_SIZE = 2000
 IMAGES_TO_SEE = {"small_resnet": 32_000, "small_cnn": 32_000, "small_vit": 56_000}
 """Until a network without mixup fits its training images."""
