@@ -21,6 +21,9 @@ Convert = Callable[[Array, Array], None]
 
 FEW_CHANNELS = 16
 
+AT_ONCE = 3 << 16
+"""Values whose intermediate results, 768 KiB of float32, stay in the cache of one core."""
+
 
 def in_order(batch: Array, layout: str, order: str) -> Array:
     """A view of a batch in `layout` with the axes of a sample in another order."""
@@ -167,6 +170,8 @@ class Operations:
     """Writes to the first argument what the second holds, in another order of memory."""
     loads: Mapping[str, Convert]
     stores: Mapping[str, Convert]
+    at_once: int = AT_ONCE
+    """The most values that are computed at once."""
 
 
 def _itself(array: Array) -> Array:

@@ -34,7 +34,7 @@ def mix_in_blocks(
     if not out.size:
         return
     pixels = in_order(images, form.in_layout, form.memory_layout)
-    together = pieces.AT_ONCE // math.prod(out.shape[1:])
+    together = operations.at_once // math.prod(out.shape[1:])
     batch = _Batch(pixels, plan, form, out, operations)
     if together < FEW:
         batch.mix_each(along_partners(plan.partner.tolist()))
@@ -168,7 +168,7 @@ class _Batch:
 
     def _pieces(self) -> Iterator[tuple[Any, tuple[int, int], Any]]:
         """The index of a piece, its shape and its normalisation."""
-        parts = pieces.pieces(self.form)
+        parts = pieces.pieces(self.form, self.do.at_once)
         for piece in parts:
             at = (piece.planes, piece.values) if len(parts) > 1 else ...
             normalization = piece.normalization and tuple(map(self.do.wrap, piece.normalization))

@@ -10,9 +10,6 @@ import numpy as np
 from dali_mixup.backends.arrays import Float32Array
 from dali_mixup.output import Conversion
 
-AT_ONCE = 3 << 16
-"""The most values that are computed at once: 768 KiB of float32."""
-
 Normalization = tuple[Float32Array, Float32Array]
 """``mean`` and ``1 / std``, shaped to broadcast against the values."""
 
@@ -38,15 +35,15 @@ def number_of_planes(form: Conversion) -> int:
 
 
 @lru_cache(maxsize=16)
-def pieces(form: Conversion) -> list[Piece]:
-    """An image as one piece, or a large one in parts of its planes."""
+def pieces(form: Conversion, at_once: int) -> list[Piece]:
+    """An image as one piece, or in parts of its planes where it has more than `at_once` values."""
     planes, values = number_of_planes(form), form.frames * form.channels * form.height * form.width
     size = values // planes
-    whole = values <= AT_ONCE
-    at_once = planes if whole else 1
-    step = max(size, 1) if whole else -(-AT_ONCE // form.channels) * form.channels
+    whole = values <= at_once
+    together = planes if whole else 1
+    step = max(size, 1) if whole else -(-at_once // form.channels) * form.channels
     parts = []
-    for plane in range(0, planes, at_once):
+    for plane in range(0, planes, together):
         for start in range(0, size, step):
             stop = min(start + step, size)
             normalization = None
@@ -57,8 +54,8 @@ def pieces(form: Conversion) -> list[Piece]:
                     for each in (form.mean, form.inverse_std)
                 )
                 if planes > 1:
-                    each_plane = slice(plane, plane + at_once), None
+                    each_plane = slice(plane, plane + together), None
                     mean, inverse_std = mean[each_plane], inverse_std[each_plane]
                 normalization = mean, inverse_std
-            parts.append(Piece(slice(plane, plane + at_once), slice(start, stop), normalization))
+            parts.append(Piece(slice(plane, plane + together), slice(start, stop), normalization))
     return parts

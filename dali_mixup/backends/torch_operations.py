@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dali_mixup.backends.arrays import LOADS, NUMPY, STORES, Operations
+from dali_mixup.backends.arrays import AT_ONCE, LOADS, NUMPY, STORES, Operations
 from dali_mixup.backends.cores import in_a_loader
 from dali_mixup.output import BFLOAT16, IN_DTYPES
 
@@ -33,7 +33,9 @@ def operations_for(images: torch.Tensor) -> Operations:
     several = torch.get_num_threads() > 1 and not (_forked or in_a_loader.get())
     worth_it = images.numel() >= WORTH_THREADS
     # torch copies no uint16 that are not contiguous
-    return THREADED if several and worth_it and images.dtype != torch.uint16 else ONE_THREAD
+    if not (several and worth_it) or images.dtype == torch.uint16:
+        return ONE_THREAD
+    return THREADED if images.dtype == torch.float32 else THREADED_CONVERTING
 
 
 def _convert(to: NDArray[Any], values: NDArray[Any]) -> None:
@@ -79,6 +81,9 @@ THREADED = Operations(
     loads=dict.fromkeys(IN_DTYPES, _copy),
     stores=dict.fromkeys(STORES, _copy) | {"uint8": _store_bytes},
 )  # fmt: skip
+
+THREADED_CONVERTING = replace(THREADED, at_once=4 * AT_ONCE)
+"""An image takes more operations, which all wait for the slowest thread: fewer, larger ones."""
 
 _forked = False
 

@@ -1,6 +1,7 @@
 """What every backend does to pixels: the formula, bit for bit, on every kind of input."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ from support.batches import mixed_plan, pixels
 from support.formula import assert_same_bits, formula, to_bfloat16, to_float32
 
 from dali_mixup import MixPlan, OutputFormat
-from dali_mixup.backends import cpu, pieces
+from dali_mixup.backends import cpu
+from dali_mixup.backends.arrays import NUMPY
 from dali_mixup.plan import unmixed
 
 DTYPES = ["uint8", "float16", "bfloat16", "float32"]
@@ -245,11 +247,8 @@ def test_a_box_outside_the_images_is_refused(backend):
 @pytest.mark.parametrize("images_together", [0.2, 0.5, 1, 2, 4, 9])
 @pytest.mark.parametrize("layout", ["HWC", "CHW"])
 @pytest.mark.parametrize("equal", [False, True])
-def test_how_many_values_are_computed_at_once_changes_no_bit(
-    monkeypatch, images_together, layout, equal
-):
-    monkeypatch.setattr(pieces, "AT_ONCE", int(images_together * 6 * 10 * 3))
-    pieces.pieces.cache_clear()
+def test_how_many_values_are_computed_at_once_changes_no_bit(images_together, layout, equal):
+    operations = replace(NUMPY, at_once=int(images_together * 6 * 10 * 3))
     shape = (17, 6, 10, 3) if layout == "HWC" else (17, 3, 6, 10)
     plan = mixed_plan(17, 6, 10)
     if equal:
@@ -257,6 +256,6 @@ def test_how_many_values_are_computed_at_once_changes_no_bit(
     for dtype in DTYPES:
         images = pixels(dtype, shape)
         for output in formats(dtype):
-            got = cpu.blend(images, plan, output, layout=layout)
+            got = cpu.blend(images, plan, output, layout=layout, operations=operations)
 
             assert_same_bits(got, formula(images, plan, output, layout))

@@ -3,6 +3,7 @@
 import itertools
 import os
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from support.formula import assert_same_bits, formula, to_bfloat16
 from support.requirements import require
 
 from dali_mixup import MixPlan, Mixup, MixupLoader, OutputFormat
-from dali_mixup.backends import blocks, cpu, pieces, reference
+from dali_mixup.backends import blocks, cpu, reference
 from dali_mixup.backends.arrays import NUMPY
 from dali_mixup.output import BFLOAT16
 from dali_mixup.plan import unmixed
@@ -70,16 +71,20 @@ def images_of(dtype, shape):
 @pytest.fixture(params=[10**9, 3 * VALUES, VALUES, 70, 25])
 def at_once(request, monkeypatch):
     """So many values are computed at once: all images, three, one, and parts of one."""
-    monkeypatch.setattr(pieces, "AT_ONCE", request.param)
     monkeypatch.setattr(blocks, "FEW", 2)
-    pieces.pieces.cache_clear()
-    yield
-    pieces.pieces.cache_clear()
+    return request.param
+
+
+@pytest.fixture
+def in_blocks(at_once):
+    """numpy's operations."""
+    return replace(NUMPY, at_once=at_once)
 
 
 @pytest.fixture(params=["NUMPY", "ONE_THREAD", "THREADED"])
-def operations(request):
-    return NUMPY if request.param == "NUMPY" else getattr(of_torch(), request.param)
+def operations(request, at_once):
+    those = NUMPY if request.param == "NUMPY" else getattr(of_torch(), request.param)
+    return replace(those, at_once=at_once)
 
 
 def of_torch():
@@ -91,7 +96,7 @@ def of_torch():
 
 @pytest.mark.parametrize("layout", list(SHAPES))
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_blocks_and_operations_change_no_bit(at_once, dtype, layout, operations):
+def test_blocks_and_operations_change_no_bit(dtype, layout, operations):
     if dtype == "uint16" and operations.wrap is not NUMPY.wrap:
         pytest.skip("torch copies no uint16 into another order, and is not asked to")
     images = images_of(dtype, (B, *SHAPES[layout]))
@@ -112,35 +117,35 @@ def test_the_reference_equals_the_formula(dtype, layout):
         assert_same_bits(got, formula(images, plan, output, layout))
 
 
-def test_images_that_are_not_contiguous(at_once):
+def test_images_that_are_not_contiguous(in_blocks):
     images = pixels("float32", (2 * B, 3, 6, 20))[::2, ..., ::2]
     output = OutputFormat(layout="HWC", mean=2.0)
 
-    got = cpu.blend(images, EACH_ITS_OWN, output)
+    got = cpu.blend(images, EACH_ITS_OWN, output, operations=in_blocks)
 
     assert_same_bits(got, reference.blend(images, EACH_ITS_OWN, output))
 
 
-def test_an_output_that_is_not_contiguous(at_once):
+def test_an_output_that_is_not_contiguous(in_blocks):
     images = pixels("uint8", (B, 3, 6, 10))
     output = OutputFormat(dtype="float32")
     out = np.full((B, 3, 6, 20), -1, np.float32)
 
-    cpu.blend(images, WEIGHED, output, out=out[..., ::2])
+    cpu.blend(images, WEIGHED, output, out=out[..., ::2], operations=in_blocks)
 
     assert_same_bits(out[..., ::2], reference.blend(images, WEIGHED, output))
     assert (out[..., 1::2] == -1).all()
 
 
-def test_the_images_are_not_written_to(at_once):
+def test_the_images_are_not_written_to(in_blocks):
     images = pixels("float32", (B, 3, 6, 10))
     images.setflags(write=False)
     for plan in plans(6, 10):
-        cpu.blend(images, plan)
+        cpu.blend(images, plan, operations=in_blocks)
 
 
 @pytest.mark.parametrize("at_once", [3 * VALUES, VALUES], indirect=True)
-def test_several_threads_of_a_program_mix_at_the_same_time(at_once):
+def test_several_threads_of_a_program_mix_at_the_same_time(in_blocks):
     batches = [pixels("uint8", (B, 6, 10, 3), seed) for seed in range(8)]
     output = OutputFormat(dtype="float32", layout="CHW", mean=3.0)
     want = [reference.blend(images, WEIGHED, output, layout="HWC") for images in batches]
@@ -148,7 +153,7 @@ def test_several_threads_of_a_program_mix_at_the_same_time(at_once):
 
     def mix(number):
         for _ in range(50):
-            got = cpu.blend(batches[number], WEIGHED, output, layout="HWC")
+            got = cpu.blend(batches[number], WEIGHED, output, layout="HWC", operations=in_blocks)
             if not np.array_equal(got, want[number]):
                 wrong.append(number)
 
@@ -172,7 +177,7 @@ def test_threads_are_used_where_torch_has_several_and_a_batch_is_worth_them(torc
     operations_for, large = of_torch().operations_for, torch.zeros(8, 3, 224, 224)
 
     assert operations_for(large) is of_torch().THREADED
-    assert operations_for(large.byte()) is of_torch().THREADED
+    assert operations_for(large.byte()) is of_torch().THREADED_CONVERTING
     assert operations_for(large[:1]) is of_torch().ONE_THREAD
     assert operations_for(large.to(torch.uint16)) is of_torch().ONE_THREAD
     torch.set_num_threads(1)
