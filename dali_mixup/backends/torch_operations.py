@@ -17,7 +17,7 @@ from dali_mixup.output import BFLOAT16, IN_DTYPES
 SERIAL = 1 << 15
 """Values that torch converts in the thread that asks for it, and not in threads of its own."""
 
-WORTH_THREADS = 1 << 20
+WORTH_THREADS = 1 << 21
 """Values of a batch that several threads mix faster than one."""
 
 

@@ -174,7 +174,7 @@ def two_threads(torch):
 
 
 def test_threads_are_used_where_torch_has_several_and_a_batch_is_worth_them(torch, two_threads):
-    operations_for, large = of_torch().operations_for, torch.zeros(8, 3, 224, 224)
+    operations_for, large = of_torch().operations_for, torch.zeros(16, 3, 224, 224)
 
     assert operations_for(large) is of_torch().THREADED
     assert operations_for(large.byte()) is of_torch().THREADED_CONVERTING
@@ -191,8 +191,8 @@ def test_a_loader_mixes_in_one_thread(torch, two_threads, monkeypatch):
         "dali_mixup.backends.torch_cpu.operations_for",
         lambda images: (used.append(choose(images)), used[-1])[1],
     )
-    images, labels = torch.zeros(8, 3, 224, 224), torch.arange(8)
-    mixup = Mixup(num_classes=8)
+    images, labels = torch.zeros(16, 3, 224, 224), torch.arange(16)
+    mixup = Mixup(num_classes=16)
 
     next(iter(MixupLoader([(images, labels)], mixup=mixup)))
     mixup(images, labels)
@@ -203,7 +203,7 @@ def test_a_loader_mixes_in_one_thread(torch, two_threads, monkeypatch):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_process_does_not_wait_for_the_threads_of_torch(torch, two_threads):
-    images, plan = torch.rand(8, 3, 224, 224), unmixed(8)
+    images, plan = torch.rand(16, 3, 224, 224), unmixed(16)
     mixup = Mixup(num_classes=8)
     want, _ = mixup.mix(images, None, plan)
 
