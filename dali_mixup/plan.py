@@ -232,14 +232,13 @@ class _Drawing(threading.local):
     """
 
     def __init__(self) -> None:
-        self.bits = np.random.Philox(0)
-        self.generator = np.random.Generator(self.bits)
+        bits = np.random.Philox(0)
+        self.bits, self.generator, self.state = bits, np.random.Generator(bits), bits.state
 
 
 _INT32, _FLOAT32 = np.dtype(np.int32), np.dtype(np.float32)
 
 _drawing = _Drawing()
-_NO_BUFFER = np.zeros(4, np.uint64)
 
 
 @lru_cache(maxsize=1024)
@@ -256,17 +255,10 @@ def keyed_generator(
     Philox's key follows from seed, rank, stream and worker, its counter from epoch and step. The
     generator is this thread's only one: the next call sets it to another key.
     """
-    _drawing.bits.state = {
-        "bit_generator": "Philox",
-        "state": {
-            "counter": np.array([0, 0, step, epoch], np.uint64),
-            "key": _key(seed, (rank, stream, *worker)),
-        },
-        "buffer": _NO_BUFFER,
-        "buffer_pos": 4,
-        "has_uint32": 0,
-        "uinteger": 0,
-    }
+    position = _drawing.state["state"]
+    position["counter"][2:] = step, epoch
+    position["key"] = _key(seed, (rank, stream, *worker))
+    _drawing.bits.state = _drawing.state
     return _drawing.generator
 
 
