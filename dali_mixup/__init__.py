@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dali_mixup.loaders.pipeline import image_pipeline, validation_pipeline
     from dali_mixup.loaders.video import video_pipeline
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 __all__ = [
     "DevicePlan",
     "MixPlan",

@@ -115,7 +115,7 @@ class Mixup:
     Attributes
     ----------
     enabled : bool
-        False hands out unmixed batches in the same form, from the next batch on.
+        False returns unmixed batches in the same form, from the next batch on.
 
     Raises
     ------
@@ -278,7 +278,7 @@ class Mixup:
         image_size : (height, width), optional
             In pixels; required for CutMix.
         epoch, step : int >= 0
-            The position of the batch: `step` counts the batches handed out in this epoch.
+            The position of the batch: `step` counts the batches returned in this epoch.
         stream : int >= 0
             The index of the pipeline in the iterator's list.
 
@@ -374,8 +374,9 @@ class Mixup:
         Returns
         -------
         dict
-            ``{"epoch", "step", "mixup", "dali", "data", "loader"}``, which can be stored as JSON.
-            "mixup" holds the settings; the last three are empty. A loader has a state of its own.
+            ``{"epoch", "step", "mixup", "changed", "dali", "data", "loader"}``, which can be stored
+            as JSON. "mixup" holds the settings; the last four are empty. A loader has a state of
+            its own.
         """
         return make_state(self, self._epoch, self._step)
 

@@ -1,4 +1,4 @@
-"""The position of a run as plain data: a dict of ints, strings, lists and None, storable as JSON.
+"""The position of a run as plain data: a dict that can be stored as JSON.
 
 Nothing is unpickled. A state is checked in full before any of it takes effect.
 """

@@ -76,7 +76,7 @@ class Work(NamedTuple):
 
 
 def methods(work: Work) -> dict[str, Method | None]:
-    """Calls that each hand out one mixed batch; None for what is not installed or takes no such."""
+    """Calls that each return one mixed batch; None for what is not installed or takes no such."""
     images, labels = work.batch()
     prepare = work.preparation()
     peers = mixers(work.num_classes)

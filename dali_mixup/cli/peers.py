@@ -36,7 +36,7 @@ def mixers(num_classes: int) -> dict[str, Mix | None]:
 
 
 def cutmixers(num_classes: int) -> dict[str, Mix | None]:
-    """CutMix of the peers that hand out soft labels themselves."""
+    """CutMix of the peers that return soft labels themselves."""
     timm = _usable("timm.data.mixup")
     vision = _usable("torchvision.transforms.v2")
     cut = {"mixup_alpha": 0.0, "cutmix_alpha": 1.0, "label_smoothing": 0.0}
@@ -56,7 +56,7 @@ def _usable(module: str) -> Any:
 
 
 def _with_soft_labels(random_mixup: Any, num_classes: int) -> Mix:
-    """kornia hands out both class ids and the partner's share."""
+    """kornia returns both class ids and the partner's share."""
     mixup = random_mixup(data_keys=["input", "class"])
 
     def mix(images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""What a user's own pipeline hands out, mixed by the user's own settings, as a contact sheet."""
+"""What a user's own pipeline returns, mixed by the user's own settings, as a contact sheet."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ class TimmMixup:
     Attributes
     ----------
     mixup_enabled : bool
-        False hands out unmixed batches with smoothed labels.
+        False returns unmixed batches with smoothed labels.
     mixup_alpha, cutmix_alpha, cutmix_minmax, mix_prob, switch_prob, mode, correct_lam, \
 label_smoothing, num_classes
         The settings; `mix_prob` is `prob`. Each can be assigned and holds from the next call on.

@@ -101,9 +101,10 @@ class _MixesWhatIsDelivered(HasMixer):
         Returns
         -------
         dict
-            ``{"epoch", "step", "mixup", "dali", "data", "loader"}``, which can be stored as JSON.
-            "mixup" holds the settings, "dali" the pipelines' checkpoints, for
-            :func:`dali_mixup.dali_checkpoints`, and "data" the batch size and the readers' shards.
+            ``{"epoch", "step", "mixup", "changed", "dali", "data", "loader"}``, which can be stored
+            as JSON. "mixup" holds the settings, "changed" those that were changed during the run,
+            "dali" the pipelines' checkpoints, for :func:`dali_mixup.dali_checkpoints`, and "data"
+            the batch size and the readers' shards.
 
         Raises
         ------
@@ -191,7 +192,7 @@ def _state_in(data: str | bytes) -> Any:
 class MixupGenericIterator(_MixesWhatIsDelivered, DALIGenericIterator):  # type: ignore[misc]
     """``DALIGenericIterator`` of DALI with mixup.
 
-    Hands out a list with one dict per pipeline. Batches are mixed when they are handed out.
+    Returns a list with one dict per pipeline. Batches are mixed when they are returned.
 
     Parameters
     ----------

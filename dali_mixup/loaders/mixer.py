@@ -41,7 +41,7 @@ class BatchMixer:
     target_key : str, optional
         The name under which to add the mixed targets, beside the labels. None: in their place.
     plan_key : str, optional
-        The name under which to add the :class:`MixPlan`. None: it is not handed out.
+        The name under which to add the :class:`MixPlan`. None: it is not returned.
     off_after_epoch : int >= 0, optional
         The number of epochs that are mixed. Later epochs are not.
     """
@@ -394,7 +394,7 @@ def _name(option: str, key: Any) -> str:
 
 
 def _epoch_is_over(source: Any) -> bool:
-    """Whether a DALI iterator has handed out the last batch of its epoch.
+    """Whether a DALI iterator has returned the last batch of its epoch.
 
     It does not always say so by StopIteration: not where the consumer counts the batches and
     resets, nor where it is restored from a checkpoint made there.

@@ -81,7 +81,7 @@ def _with(container: Any, changed: dict[Any, Any]) -> Any:
                 container[key] = before
                 raise TypeError(
                     "batch: expected a mapping that copy.copy() copies, got a "
-                    f"{type(container).__name__}, whose copy shares its items; hand out dicts"
+                    f"{type(container).__name__}, whose copy shares its items; return dicts"
                 )
         return fresh
     if isinstance(container, Mapping):

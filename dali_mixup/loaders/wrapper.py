@@ -21,9 +21,9 @@ NOT_FORWARDED = (
 
 
 class MixupLoader(HasMixer):
-    """Wrap any loader so that it hands out mixed batches.
+    """Wrap any loader so that it returns mixed batches.
 
-    The loader may hand out ``[dict, ...]`` (as DALI's iterators), any mapping, ``(images,
+    The loader may return ``[dict, ...]`` (as DALI's iterators), any mapping, ``(images,
     labels)``, ``[images, labels]``, either of them with further items, or images alone. The same
     form is returned, in new containers, with all other outputs untouched. ``len``, ``reset`` and
     other attributes are those of the loader, except for those from which a torch DataLoader is
@@ -130,7 +130,7 @@ class MixupLoader(HasMixer):
         return self.mixer.next_from(lambda: next(source), self.loader)
 
     def _end_counted_epoch(self) -> None:
-        """Go to the next epoch where every batch of this one was handed out without its end."""
+        """Go to the next epoch where every batch of this one was returned without its end."""
         if 0 < _length(self.loader) <= self.mixer.step:
             self.mixer.set_epoch(self.mixer.epoch + 1)
 
@@ -140,12 +140,13 @@ class MixupLoader(HasMixer):
         Returns
         -------
         dict
-            ``{"epoch", "step", "mixup", "dali", "data", "loader"}``. "mixup" holds the settings,
-            and "data" the batch size and the shards of DALI's readers. "dali" holds the checkpoints
-            of a DALI iterator's pipelines, for :func:`dali_mixup.dali_checkpoints`, and is empty
-            for other loaders. "loader" holds the state of a loader that has ``state_dict``, such as
-            torchdata's StatefulDataLoader. It is None for a loader without a state: after a resume
-            such a loader starts its epoch again. Without it, a state can be stored as JSON.
+            ``{"epoch", "step", "mixup", "changed", "dali", "data", "loader"}``. "mixup" holds the
+            settings, "changed" those that were changed during the run, and "data" the batch size
+            and the shards of DALI's readers. "dali" holds the checkpoints of a DALI iterator's
+            pipelines, for :func:`dali_mixup.dali_checkpoints`, and is empty for other loaders.
+            "loader" holds the state of a loader that has ``state_dict``, such as torchdata's
+            StatefulDataLoader. It is None for a loader without a state: after a resume such a
+            loader starts its epoch again. Without it, a state can be stored as JSON.
 
         Raises
         ------
