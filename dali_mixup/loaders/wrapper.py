@@ -11,8 +11,6 @@ from dali_mixup.mixup import Mixup
 
 NOT_FORWARDED = (
     "dataset",
-    "sampler",
-    "batch_sampler",
     "collate_fn",
     "generator",
     "worker_init_fn",
@@ -27,13 +25,13 @@ class MixupLoader(HasMixer):
     labels)``, ``[images, labels]``, either of them with further items, or images alone. The same
     form is returned, in new containers, with all other outputs untouched. ``len``, ``reset`` and
     other attributes are those of the loader, except for those from which a torch DataLoader is
-    rebuilt (``dataset``, ``sampler``, ...): use ``loader.loader.dataset``.
+    rebuilt (``dataset``, ``collate_fn``, ...): use ``loader.loader.dataset``.
 
     A loader that is created again over the same `mixup` continues where the last one stood.
 
-    An epoch ends when the loader is exhausted. For programs that count batches instead, it ends
-    with the pass that follows ``len(loader)`` batches. A pass that is left early continues in the
-    same epoch.
+    An epoch ends when the loader is exhausted. For programs that count batches instead, a pass that
+    follows one of ``len(loader)`` batches begins the next epoch. A pass that is left early
+    continues in the same epoch.
 
     Parameters
     ----------
@@ -93,6 +91,7 @@ class MixupLoader(HasMixer):
                 "Mixup of its own; use it as it is"
             )
         self.loader = loader
+        self._returned = self._returned_before = 0
         self.mixer = BatchMixer(
             mixup,
             data_key=data_key,
@@ -105,19 +104,25 @@ class MixupLoader(HasMixer):
         advise_augmentation(mixup, getattr(loader, "_pipes", ()), stacklevel=2)
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch of the next batch, here and in a loader that has ``set_epoch``.
+        """Set the epoch of the next batch, here and in the loader or its sampler.
 
         Parameters
         ----------
         epoch : int >= 0
         """
         self.mixer.set_epoch(epoch)
-        if hasattr(self.loader, "set_epoch"):
-            self.loader.set_epoch(epoch)
+        self._set_epoch_of_the_data(epoch)
+
+    def _set_epoch_of_the_data(self, epoch: int) -> None:
+        for part in [self.loader] if hasattr(self.loader, "set_epoch") else _samplers(self.loader):
+            if hasattr(part, "set_epoch"):
+                part.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[Any]:
         advise_sharding(self.loader, stacklevel=2)
-        self._end_counted_epoch()
+        if self._is_counted_out():
+            self.mixer.set_epoch(self.mixer.epoch + 1)
+        self._returned, self._returned_before = self._returned_before, 0
         return _Pass(self, iter(self.loader))
 
     def __next__(self) -> Any:
@@ -129,10 +134,9 @@ class MixupLoader(HasMixer):
         """Return the next batch of an iterator over the loader, mixed."""
         return self.mixer.next_from(lambda: next(source), self.loader)
 
-    def _end_counted_epoch(self) -> None:
-        """Go to the next epoch where every batch of this one was returned without its end."""
-        if 0 < _length(self.loader) <= self.mixer.step:
-            self.mixer.set_epoch(self.mixer.epoch + 1)
+    def _is_counted_out(self) -> bool:
+        """Whether this pass has returned every batch, and was not asked for more."""
+        return bool(self.mixer.step) and 0 < _length(self.loader) <= self._returned
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position of the run.
@@ -153,11 +157,13 @@ class MixupLoader(HasMixer):
         ValueError
             The loader is a DALI iterator over pipelines without ``enable_checkpointing=True``.
         """
-        self._end_counted_epoch()
-        checkpoints = getattr(self.loader, "checkpoints", tuple)
         source: Any = self.loader
-        state = source.state_dict() if _has_state(source) else None
-        return self.mixer.state_dict(checkpoints(), data=data_of(self.loader), loader=state)
+        checkpoints = getattr(source, "checkpoints", tuple)
+        inner = source.state_dict() if _has_state(source) else None
+        state = self.mixer.state_dict(checkpoints(), data=data_of(source), loader=inner)
+        if inner is None and self._is_counted_out():
+            state |= {"epoch": self.mixer.epoch + 1, "step": 0}
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any], *, strict: bool = True) -> None:
         """Continue from a state.
@@ -189,6 +195,8 @@ class MixupLoader(HasMixer):
                 f"{state['loader']!r}; wrap the same kind of loader as when it was saved"
             )
         self.mixer.load_state_dict(state, strict=strict, data=data_of(self.loader))
+        self._set_epoch_of_the_data(state["epoch"])
+        self._returned, self._returned_before = 0, state["step"] if has_state else 0
         if has_state:
             self.loader.load_state_dict(state["loader"])  # type: ignore[attr-defined]
 
@@ -225,19 +233,29 @@ class _Pass:
         return self
 
     def __next__(self) -> Any:
-        return self._loader.next_from(self._source)
+        batch = self._loader.next_from(self._source)
+        self._loader._returned += 1
+        return batch
 
 
 def _has_state(loader: Any) -> bool:
     """Whether a loader has a state; Accelerate's have the methods, and not always a state."""
+    if isinstance(loader, HasMixer):  # one that does not mix
+        return False
     loader = getattr(loader, "base_dataloader", loader)
     return hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")
 
 
+def _samplers(loader: Any) -> list[Any]:
+    """Those of a torch DataLoader; None where there is none."""
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    inner = getattr(batch_sampler, "sampler", None)
+    return [getattr(loader, "sampler", None), batch_sampler, inner]
+
+
 def _length(loader: Any) -> int:
-    """Batches of an epoch, with those that Accelerate's sampler skips; 0 where it is unknown."""
-    skipped = getattr(getattr(loader, "batch_sampler", None), "skip_batches", 0)
+    """Batches of a pass; 0 where it is unknown."""
     try:
-        return len(loader) + skipped
+        return len(loader)
     except (TypeError, ValueError):  # a DALI iterator without a size raises ValueError
         return 0

@@ -22,8 +22,7 @@ def train(dataset, model, criterion, state=None, stop_after=None):
     if state is not None:
         loader.load_state_dict(state)
     steps = 0
-    for epoch in range(state["epoch"] if state else 0, 3):
-        loader.set_epoch(epoch)
+    for _ in range(state["epoch"] if state else 0, 3):
         for images, targets in loader:
             loss = criterion(model(images), targets)
             accelerator.backward(loss)
