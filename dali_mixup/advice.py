@@ -59,6 +59,10 @@ class UnshardedLoaderWarning(MixupWarning):
     """Each of several processes reads all of the data: a DataLoader has no distributed sampler."""
 
 
+class CopiedMixupWarning(MixupWarning):
+    """A Mixup was copied to another process, where it draws what it draws in all others."""
+
+
 class BypassedMixingWarning(MixupWarning):
     """A subclass of an iterator takes batches from DALI's iterator, past the mixing."""
 
@@ -135,6 +139,17 @@ def advise_sharding(loader: Any, *, stacklevel: int) -> None:
         )
 
 
+def advise_process(*, stacklevel: int) -> None:
+    """Warn where a Mixup draws in a process to which it was copied."""
+    warnings.warn(
+        "the Mixup was made in another process, and all processes that have a copy draw the same "
+        "plans; mix in the main process or in the workers of a torch DataLoader, or make a Mixup "
+        "with another seed or rank in each process",
+        CopiedMixupWarning,
+        stacklevel=stacklevel + 1,
+    )
+
+
 def advise_subclass(iterator: type, *, stacklevel: int) -> None:
     """Warn if a method of a subclass names what gives batches that are not mixed."""
     for name, member in vars(iterator).items():
@@ -169,10 +184,10 @@ class LabelsSeen:
 
     def add(self, labels: Any) -> None:
         """Take a batch's labels; those that are no class ids, or on a GPU, tell nothing."""
-        if getattr(labels, "is_cuda", False) or not hasattr(labels, "dtype"):
+        if getattr(labels, "is_cuda", False) or "int" not in str(getattr(labels, "dtype", "")):
             return
         ids = np.asarray(labels)
-        if ids.dtype.kind not in "iu" or ids.size != len(ids) or not len(ids):
+        if ids.size != len(ids) or not len(ids):
             return
         self.count += len(ids)
         self.largest = max(self.largest, int(ids.max()))

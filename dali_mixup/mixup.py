@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any, ClassVar, NamedTuple
@@ -13,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dali_mixup.advice import advise_normalization, advise_settings
+from dali_mixup.advice import advise_normalization, advise_process, advise_settings
 from dali_mixup.backends.heads import checked_classes, classes_of_heads, in_the_form_of, split
 from dali_mixup.backends.inputs import BACKENDS, LAYOUTS, Images, as_images, find_backend
 from dali_mixup.backends.labels import as_rows, is_ignored, without_ignored
@@ -55,12 +56,22 @@ class Position(NamedTuple):
     worker: tuple[int, ...] = ()
 
 
+@dataclass
+class Place:
+    """Where a Mixup's own calls stand, and where the next loader over it begins."""
+
+    epoch: int = 0
+    step: int = 0
+    next_loader_at: tuple[int, int] = (0, 0)
+
+
 @dataclass(kw_only=True)
 class Mixup:
     """Mixup and CutMix with soft labels, one batch at a time.
 
     The settings are checked when the object is created and cannot be changed afterwards. Only
-    `enabled` can be assigned.
+    `enabled` can be assigned. ``dataclasses.replace(mixup, alpha=0.4)`` makes one with other
+    settings, which goes on where `mixup` stands.
 
     Parameters
     ----------
@@ -150,6 +161,7 @@ class Mixup:
     rank: int | None = None
     backend: str = "auto"
     enabled: bool = field(default=True, init=False, repr=False, compare=False)
+    _place: Place = field(default_factory=Place, repr=False, compare=False)
 
     _run: ClassVar[Callable[..., Any]] = staticmethod(lambda call, *arguments: call(*arguments))
 
@@ -188,12 +200,17 @@ class Mixup:
         advise_settings(self.alpha, self.cutmix_alpha, self.prob, stacklevel=3)
         self._format = self.output or OutputFormat()
         self._draws = Draws(*(getattr(self, name) for name in Draws._fields))
-        self._epoch = self._step = 0
+        self._keep("_place", copy(self._place))  # of the Mixup whose settings were replaced
         self._judged = False
-        self.next_loader_at = (0, 0)
-        if "torch" in sys.modules:
-            tensors = import_module("dali_mixup.backends.tensors")
-            Mixup._run = staticmethod(tensors.outside_of_graphs)
+        self._process, self._rank_elsewhere = os.getpid(), 0
+        _stay_outside_of_graphs()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_rank_elsewhere": self.global_rank}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _place=copy(state["_place"]))
+        _stay_outside_of_graphs()
 
     def _keep(self, name: str, value: object) -> None:
         """Store a setting in Python's own type, which JSON knows."""
@@ -241,8 +258,7 @@ class Mixup:
                 f"dataclasses.replace(mixup, {name}={value!r}), and where a loader has the Mixup, "
                 "loader.mixup = dataclasses.replace(loader.mixup, ...)"
             )
-        known = name in self.__dataclass_fields__ or name == "next_loader_at"
-        if not known and not name.startswith("_"):
+        if name not in self.__dataclass_fields__ and not name.startswith("_"):
             raise AttributeError(
                 f"{name}: a Mixup has no such setting; only enabled can be assigned"
             )
@@ -256,7 +272,7 @@ class Mixup:
         Mixup
             With ``enabled=False`` and ``label_smoothing=0``.
         """
-        validation = replace(self, label_smoothing=0.0)
+        validation = replace(self, label_smoothing=0.0, _place=Place())
         validation.enabled = False
         return validation
 
@@ -308,8 +324,22 @@ class Mixup:
 
     @property
     def global_rank(self) -> int:
-        """The rank that is part of the key of every draw."""
-        return _global_rank() if self.rank is None else self.rank
+        """The rank that is part of the key of every draw.
+
+        In a process that has none, such as a worker that was spawned, it is that of the process
+        from which this Mixup came.
+        """
+        rank = _global_rank() if self.rank is None else self.rank
+        return self._rank_elsewhere if rank is None else rank
+
+    def worker(self) -> tuple[int, ...]:
+        """Id and seed of the torch DataLoader's worker that draws; empty elsewhere."""
+        found = _worker()
+        if not found and self._process != os.getpid():
+            self._process = os.getpid()
+            if self.rank is None and _global_rank() is None:
+                advise_process(stacklevel=5)
+        return found
 
     def plan_for(
         self,
@@ -339,11 +369,12 @@ class Mixup:
         MixPlan
         """
         batch = as_images(images, self.backend, self.layout)
-        return self._plan_for(batch, labels, _position(epoch, step, stream), mixed)
+        return self.plan_at(_position(epoch, step, stream), batch, labels, mixed)
 
-    def _plan_for(
-        self, images: Images, labels: Any, position: Position, mixed: bool = True
+    def plan_at(
+        self, position: Position, images: Images, labels: Any, mixed: bool = True
     ) -> MixPlan:
+        """:meth:`plan_for` in a run, whose DataLoader's worker is part of the position."""
         if not (self.enabled and mixed):
             return unmixed(images.batch_size)
         ignored = self._ignored(labels)
@@ -366,7 +397,8 @@ class Mixup:
         ----------
         epoch : int >= 0
         """
-        self._epoch, self._step = require_int("epoch", epoch, least=0, below=KEY_LIMIT), 0
+        require_int("epoch", epoch, least=0, below=KEY_LIMIT)
+        self._place.epoch, self._place.step = epoch, 0
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position of the calls that draw their own plans.
@@ -378,7 +410,7 @@ class Mixup:
             as JSON. "mixup" holds the settings; the last four are empty. A loader has a state of
             its own.
         """
-        return make_state(self, self._epoch, self._step)
+        return make_state(self, self._place.epoch, self._place.step)
 
     def load_state_dict(self, state: Mapping[str, Any], *, strict: bool = True) -> None:
         """Continue from a state.
@@ -396,7 +428,7 @@ class Mixup:
             `state` is not a state; or `strict` is set and the settings differ. The message names
             them.
         """
-        self._epoch, self._step = read_position(state, self, strict=strict)
+        self._place.epoch, self._place.step = read_position(state, self, strict=strict)
 
     def __call__(self, images: Any, labels: Any, *, plan: MixPlan | None = None) -> tuple[Any, Any]:
         """Mix one batch.
@@ -435,16 +467,17 @@ class Mixup:
         raise_reported()
         if plan is not None:
             return self.mix(images, labels, plan)
+        place, worker = self._place, self.worker()
         with _counting:
-            position = Position(self._epoch, self._step, worker=_worker())
-            self._step += 1
+            position = Position(place.epoch, place.step, worker=worker)
+            place.step += 1
         try:
             batch = as_images(images, self.backend, self.layout)
-            return self._mix(batch, labels, self._plan_for(batch, labels, position))
+            return self._mix(batch, labels, self.plan_at(position, batch, labels))
         except BaseException:
             with _counting:
-                if (self._epoch, self._step) == (position.epoch, position.step + 1):
-                    self._step -= 1
+                if (place.epoch, place.step) == (position.epoch, position.step + 1):
+                    place.step -= 1
             raise
 
     def mix(self, images: Any, labels: Any, plan: MixPlan) -> tuple[Any, Any]:
@@ -550,11 +583,21 @@ def _worker() -> tuple[int, ...]:
     return () if info is None else (info.id, info.seed % KEY_LIMIT, info.seed // KEY_LIMIT)
 
 
-def _global_rank() -> int:
+def _stay_outside_of_graphs() -> None:
+    """Let ``torch.compile`` break its graph at a call, where torch is imported."""
+    if "torch" in sys.modules:
+        tensors = import_module("dali_mixup.backends.tensors")
+        Mixup._run = staticmethod(tensors.outside_of_graphs)
+
+
+def _global_rank() -> int | None:
+    """That of torch.distributed, or the environment's; None where there is neither."""
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         return int(distributed.get_rank())
-    rank = os.environ.get("RANK", "0")
+    rank = os.environ.get("RANK")
+    if rank is None:
+        return None
     if not rank.isdecimal():
         raise ValueError(f"RANK: expected an integer >= 0 in the environment, got {rank!r}")
     return int(rank)

@@ -26,7 +26,7 @@ def settings_of(mixup: Any) -> dict[str, Any]:
     The number of classes of several heads is a list of pairs, whose order counts.
     """
     settings = asdict(mixup) | {"rank": mixup.global_rank}
-    del settings["enabled"]
+    del settings["enabled"], settings["_place"]
     if isinstance(settings["num_classes"], Mapping):
         settings["num_classes"] = list(settings["num_classes"].items())
     return json.loads(json.dumps(settings))  # type: ignore[no-any-return]

@@ -63,7 +63,7 @@ def as_images(images: Any, backend: str, layout: str | None) -> Images:
     if isinstance(images, Images):
         return images
     images, engine = find_backend(images, backend, "images")
-    if images.dtype.itemsize == 8 and str(images.dtype).endswith("float64"):
+    if images.dtype.itemsize == 8 and str(images.dtype).endswith(("float64", "f8")):
         images = images.astype(np.float32) if isinstance(images, np.ndarray) else images.float()
     without_channels = layout == "HW"
     if without_channels:

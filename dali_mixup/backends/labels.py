@@ -117,7 +117,7 @@ def without_ignored(labels: Any, ignore_index: int) -> Any:
     """Class ids with 0 in the place of `ignore_index`."""
     if isinstance(labels, np.ndarray):
         return np.where(labels == ignore_index, labels.dtype.type(0), labels)
-    return labels.masked_fill(labels == ignore_index, 0)
+    return labels.long().masked_fill(labels == ignore_index, 0)  # torch fills no uint16
 
 
 def _is_integer(labels: Any) -> bool:
@@ -130,8 +130,8 @@ def _is_float(labels: Any) -> bool:
 
 
 def _dtype_of(labels: Any) -> str:
-    """Of a numpy array or a torch tensor: "int64", "float32", ..."""
-    return str(labels.dtype).rpartition(".")[2]
+    """Of a numpy array, in any order of bytes, or a torch tensor: "int64", "float32", ..."""
+    return str(getattr(labels.dtype, "name", labels.dtype)).rpartition(".")[2]
 
 
 def class_ids(labels: NDArray[Any], num_classes: int) -> NDArray[np.int64]:

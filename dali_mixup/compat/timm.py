@@ -89,7 +89,6 @@ class _Setting:
         before = owner.mixup
         owner.mixup = replace(before, **{self.name: value})
         owner.mixup.enabled = before.enabled
-        owner.mixup.load_state_dict(before.state_dict(), strict=False)  # no draw comes twice
 
 
 class TimmMixup:

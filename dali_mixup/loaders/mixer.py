@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from dali_mixup.advice import LabelsSeen
@@ -13,7 +13,7 @@ from dali_mixup.backends.inputs import Images, as_images
 from dali_mixup.backends.masks import mask_size
 from dali_mixup.checks import KEY_LIMIT, require_int
 from dali_mixup.loaders.outputs import names_of, read, replaced
-from dali_mixup.mixup import Mixup, raise_reported
+from dali_mixup.mixup import Mixup, Position, raise_reported
 from dali_mixup.output import OutputFormat
 from dali_mixup.state import changes, dali_checkpoints, make_state, read_position
 
@@ -73,7 +73,7 @@ class BatchMixer:
         self.off_after_epoch = off_after_epoch
         self._names_found: tuple[list[str], bool] | None = None
         self._labels_found: tuple[str, ...] = ()
-        self.epoch, self.step = mixup.next_loader_at
+        self.epoch, self.step = mixup._place.next_loader_at
         self._labels_seen: list[LabelsSeen] | None = [
             LabelsSeen() for _ in classes_of_heads(mixup.num_classes)
         ]
@@ -87,6 +87,11 @@ class BatchMixer:
     @mixup.setter
     def mixup(self, mixup: Mixup) -> None:
         self._require_fit(mixup)
+        if type(mixup) is not type(self._first_mixup):
+            raise TypeError(
+                f"mixup: expected dataclasses.replace(loader.mixup, ...), got {mixup!r}, which is "
+                "of another class"
+            )
         self._mixup = mixup
         self._names_found = None
         self.go_to(self.epoch, self.step)
@@ -118,7 +123,7 @@ class BatchMixer:
     def go_to(self, epoch: int, step: int) -> None:
         """Set the position of the next batch."""
         self.epoch, self.step = epoch, step
-        self.mixup.next_loader_at = (epoch + 1, 0) if step else (epoch, 0)
+        self.mixup._place.next_loader_at = (epoch + 1, 0) if step else (epoch, 0)
 
     def next_from(self, fetch: Callable[[], Any], source: Any = None) -> Any:
         """Fetch a batch, mix it and count it.
@@ -177,12 +182,10 @@ class BatchMixer:
         several = bool(heads) and heads.keys() == set(named_heads(self.mixup.num_classes))
         labels: Any = heads if several else next(iter(heads.values()), None)
 
-        plan = self.mixup.plan_for(
+        plan = self.mixup.plan_at(
+            Position(self.epoch, self.step, stream, self.mixup.worker()),
             images,
             labels,
-            epoch=self.epoch,
-            step=self.step,
-            stream=stream,
             mixed=self.off_after_epoch is None or self.epoch < self.off_after_epoch,
         )
         mixed: dict[str, Any] = {}
@@ -246,14 +249,15 @@ class BatchMixer:
                 f"num_classes: expected outputs with the names of its heads, got {list(names)} "
                 f"without {missing[0]!r}"
             )
-        others = [name for name in names if name not in (*self.data_keys, *self.mask_keys)]
+        given = (*self.data_keys, *self.mask_keys)
+        others = [name for name in names if name not in given]
         if not self.data_keys and (by_order or len(names) == 2 or len(others) == 1):
             del others[:1]  # the images
         if not others:
             return ()
         if by_order:
             return (names[1] if names[1] in others else others[0],)
-        if len(names) == 2:
+        if len(names) == 2 and not any("." in name for name in given):
             return (others[0],)
         usual = [name for name in others if name.lower() in LABEL_NAMES]
         if len(usual) == 1:
@@ -352,6 +356,22 @@ class HasMixer:
             raise ValueError("mixup: expected an iterator that was made with a Mixup, got None")
         self.mixer.mixup = mixup
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _SETTINGS and type(self).__module__.startswith("dali_mixup."):
+            raise AttributeError(f"{name}: not a setting of a loader; {_SETTINGS[name]}")
+        super().__setattr__(name, value)
+
+
+_SETTINGS = {
+    **{
+        field.name: f"loader.mixup = dataclasses.replace(loader.mixup, {field.name}=...) changes it"
+        for field in fields(Mixup)
+    },
+    "off_after_epoch": "give it when the loader is made",
+    **dict.fromkeys(("enabled", "mixup_enabled"), "assign loader.mixup.enabled"),
+}
+"""What has no effect when it is assigned to a loader, and what has; subclasses may have them."""
+
 
 def _changed(mixup: Mixup, settings: Mapping[str, Any]) -> Mixup:
     """The Mixup with these settings of a state in the place of its own."""
@@ -430,3 +450,14 @@ def require_restored(state: Any, iterator: Any) -> None:
             "state: expected pipelines built with checkpoint=dali_checkpoints(state)[i], got ones "
             "that start anew; their data would not be what the state's step saw"
         )
+
+
+def require_checkpoints_of(state: Any, iterator: Any) -> None:
+    """Raise ValueError where pipelines were built from the checkpoints of another state."""
+    built_from = [getattr(each, "_checkpoint", None) for each in getattr(iterator, "_pipes", ())]
+    for i, (checkpoint, saved) in enumerate(zip(built_from, dali_checkpoints(state), strict=False)):
+        if isinstance(checkpoint, bytes) and checkpoint != saved:
+            raise ValueError(
+                f"state: expected the checkpoint that pipeline {i} was built from, got another "
+                "one; build it with checkpoint=dali_checkpoints(state)[i], or give strict=False"
+            )

@@ -6,7 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from dali_mixup.advice import advise_augmentation, advise_sharding
-from dali_mixup.loaders.mixer import BatchMixer, HasMixer, data_of, require_restored
+from dali_mixup.loaders.mixer import (
+    BatchMixer,
+    HasMixer,
+    data_of,
+    require_checkpoints_of,
+    require_restored,
+)
 from dali_mixup.mixup import Mixup
 
 NOT_FORWARDED = (
@@ -181,13 +187,16 @@ class MixupLoader(HasMixer):
         ------
         TypeError, ValueError
             `state` is not a state; or `strict` is set and the settings, the rank, the batch size or
-            the data differ. The message names them.
+            the data differ, or DALI's pipelines were built from the checkpoints of another state.
+            The message names the difference.
         RuntimeError
             The loader is a DALI iterator over pipelines that were not built from the state's
             checkpoints, or a loader with a state of its own that `state` does not hold, or the
             reverse.
         """
         require_restored(state, self.loader)
+        if strict:
+            require_checkpoints_of(state, self.loader)
         has_state = _has_state(self.loader)
         if has_state != (state["loader"] is not None):
             raise RuntimeError(

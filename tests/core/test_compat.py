@@ -68,13 +68,13 @@ def timm(v2):
 def plans(monkeypatch):
     """The plans that calls draw, in order."""
     drawn = []
-    draw = Mixup._plan_for
+    draw = Mixup.plan_at
 
-    def keep(*args):
-        drawn.append(draw(*args))
+    def keep(*args, **options):
+        drawn.append(draw(*args, **options))
         return drawn[-1]
 
-    monkeypatch.setattr(Mixup, "_plan_for", keep)
+    monkeypatch.setattr(Mixup, "plan_at", keep)
     return drawn
 
 

@@ -325,3 +325,24 @@ def test_a_plan_has_to_be_one(plan):
 def test_a_plan_of_another_size_is_refused(arguments, error, message):
     with pytest.raises(error, match=message):
         Mixup(num_classes=6, cutmix_alpha=1.0).plan(*arguments)
+
+
+@pytest.mark.parametrize("name", ["uint16", "uint32", "uint64", "int8"])
+def test_ignored_labels_of_any_integers(torch, name):
+    labels = torch.tensor([0, 9, 2, 3]).to(getattr(torch, name))
+
+    _, targets = Mixup(num_classes=5, ignore_index=9)(torch.zeros(4, 3, 6, 8), labels)
+
+    assert targets.sum(1).tolist() == [1, 0, 1, 1]
+
+
+def test_arrays_in_the_other_order_of_bytes():
+    images = np.random.default_rng(0).random((4, 3, 6, 8))
+    labels = np.array([0, 1, 2, 9])
+    settings = {"num_classes": 5, "ignore_index": 9, "layout": "CHW"}
+
+    native = Mixup(**settings)(images, labels)
+    swapped = Mixup(**settings)(images.astype(">f8"), labels.astype(">i8"))
+
+    assert (native[0] == swapped[0]).all()
+    assert (native[1] == swapped[1]).all()

@@ -314,6 +314,40 @@ def test_a_wrapped_iterator_of_dali_goes_on_where_the_state_stands(photo_folder,
         assert hand_out(resumed, 1) == batches[step : step + 1]
 
 
+def test_a_wrapped_iterator_from_the_checkpoints_of_another_state_is_refused(photo_folder):
+    dali = require("nvidia.dali.plugin.pytorch", backend="dali")
+
+    def make(state=None):
+        pipes = make_pipelines(photo_folder, 1, state)
+        return MixupLoader(
+            dali.DALIClassificationIterator(pipes, reader_name="Reader"), Mixup(**MIXUP)
+        )
+
+    loader = make()
+    next(loader)
+    early = loader.state_dict()
+    next(loader)
+    late = loader.state_dict()
+
+    with pytest.raises(ValueError, match="expected the checkpoint that pipeline 0 was built from"):
+        make(early).load_state_dict(late)
+
+    make(early).load_state_dict(early)
+    make(early).load_state_dict(late, strict=False)
+
+
+def test_a_wrapped_iterator_of_this_package_without_mixup_has_dalis_checkpoints(photo_folder):
+    loaders = require("dali_mixup.loaders.dali", backend="dali")
+    iterator = loaders.MixupClassificationIterator(
+        make_pipelines(photo_folder), reader_name="Reader"
+    )
+
+    state = MixupLoader(iterator, Mixup(**MIXUP)).state_dict()
+
+    assert len(state["dali"]) == 1
+    assert state["loader"] is None
+
+
 def test_a_state_without_checkpointing_says_what_to_do(photo_folder):
     _, iterator, image_pipeline = dali_iterators()
     loader = iterator(image_pipeline(photo_folder, 3, 32, "cpu"), mixup=Mixup(num_classes=3))

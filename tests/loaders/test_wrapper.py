@@ -1044,3 +1044,55 @@ def test_a_state_after_the_last_batch_belongs_to_the_next_epoch():
     assert (state["epoch"], state["step"]) == (1, 0)
     assert next(batches, None) is None
     assert (loader.mixer.epoch, loader.mixer.step) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("enabled", "assign loader.mixup.enabled"),
+        ("mixup_enabled", "assign loader.mixup.enabled"),
+        ("off_after_epoch", "give it when the loader is made"),
+        ("alpha", r"loader.mixup = dataclasses.replace\(loader.mixup, alpha=...\)"),
+    ],
+)
+def test_a_setting_that_is_assigned_to_a_loader_says_where_it_belongs(name, advice):
+    loader = MixupLoader(make_pairs(1), make_mixup())
+
+    with pytest.raises(AttributeError, match=f"{name}: not a setting of a loader; {advice}"):
+        setattr(loader, name, 0)
+
+
+def test_a_subclass_may_have_attributes_with_the_names_of_settings():
+    class Ranked(MixupLoader):
+        rank = None
+
+    loader = Ranked(make_pairs(1), make_mixup())
+    loader.rank = 3
+
+    assert loader.rank == 3
+
+
+def test_labels_beside_a_container_with_the_images_are_found_by_their_name():
+    images, labels = make_pairs(1)[0]
+    batch = {"inputs": {"image": images}, "label": labels}
+
+    mixed = next(iter(MixupLoader([batch], make_mixup(), data_key="inputs.image")))
+
+    assert mixed["label"].shape == (4, CLASSES)
+
+
+@pytest.mark.parametrize("others", [{}, {"index": np.arange(4)}])
+def test_labels_inside_a_container_have_to_be_named(others):
+    images, labels = make_pairs(1)[0]
+    batch = {"inputs": {"image": images, "label": labels}, **others}
+
+    with pytest.raises(ValueError, match="label_key: expected the name of the labels"):
+        next(iter(MixupLoader([batch], make_mixup(), data_key="inputs.image")))
+
+
+def test_a_loader_mixes_dense_labels_of_bfloat16(torch):
+    batch = torch.zeros(CLASSES, 3, 6, 8), torch.eye(CLASSES).bfloat16()
+
+    (mixed,) = MixupLoader([batch], Mixup(num_classes=CLASSES, layout="CHW"))
+
+    assert mixed[1].shape == (CLASSES, CLASSES)
