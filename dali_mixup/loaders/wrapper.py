@@ -141,8 +141,8 @@ class MixupLoader(HasMixer):
         return self.mixer.next_from(lambda: next(source), self.loader)
 
     def _is_counted_out(self) -> bool:
-        """Whether this pass has returned every batch, and was not asked for more."""
-        return bool(self.mixer.step) and 0 < _length(self.loader) <= self._returned
+        """Whether this pass has returned the last batch, and was not asked for more."""
+        return bool(self.mixer.step) and self._returned == _length(self.loader)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position of the run.
@@ -205,7 +205,7 @@ class MixupLoader(HasMixer):
             )
         self.mixer.load_state_dict(state, strict=strict, data=data_of(self.loader))
         self._set_epoch_of_the_data(state["epoch"])
-        self._returned, self._returned_before = 0, state["step"] if has_state else 0
+        self._returned, self._returned_before = 0, state["step"]
         if has_state:
             self.loader.load_state_dict(state["loader"])  # type: ignore[attr-defined]
 
@@ -263,8 +263,9 @@ def _samplers(loader: Any) -> list[Any]:
 
 
 def _length(loader: Any) -> int:
-    """Batches of a pass; 0 where it is unknown."""
+    """Batches of a pass, with those that Accelerate's sampler skips; -1 where it is unknown."""
+    skipped: int = getattr(getattr(loader, "batch_sampler", None), "skip_batches", 0)
     try:
-        return len(loader)
+        return len(loader) + skipped
     except (TypeError, ValueError):  # a DALI iterator without a size raises ValueError
-        return 0
+        return -1
