@@ -178,8 +178,8 @@ def cutmix_box(
 ) -> NDArray[np.int32]:
     """Return the rectangle that CutMix takes from the partner, clipped to the image.
 
-    Each side is ``int(side of the image * sqrt(1 - lam))`` before clipping, as in timm and
-    torchvision, so that about ``1 - lam`` of the image is covered.
+    Each side is the even part of ``int(side of the image * sqrt(1 - lam))`` before clipping, as in
+    torchvision, so that about ``1 - lam`` of the image is covered. timm 1.0.31 keeps odd sides.
 
     Parameters
     ----------

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import dali_mixup.cli.peers  # noqa: F401  lets torchvision load beside a CPU build of torch
+from dali_mixup.recipes import IMAGENET
 
 
 class SmallCNN(nn.Sequential):
@@ -88,6 +89,8 @@ def build_model(
     name: str, num_classes: int, image_size: int, *, pretrained: bool = False, **options: Any
 ) -> nn.Module:
     """ "small_cnn", "small_resnet", "small_vit", a torchvision name, or "timm:" and a timm name."""
+    if pretrained and not name.startswith("timm:"):
+        raise ValueError(f"pretrained: expected a model of timm, 'timm:...', got {name!r}")
     if name == "small_cnn":
         return SmallCNN(num_classes)
     if name == "small_resnet":
@@ -103,3 +106,11 @@ def build_model(
     size = {"image_size": image_size} if name.startswith("vit_") else {}
     models = import_module("torchvision.models")
     return models.get_model(name, num_classes=num_classes, **size, **options)
+
+
+def pixels_of(name: str, *, pretrained: bool) -> dict[str, Any]:
+    """``mean`` and ``std`` in 0 to 255: those of a model's pretrained weights, or ImageNet's."""
+    if not pretrained:
+        return {"mean": IMAGENET.mean, "std": IMAGENET.std}
+    config = import_module("timm").get_pretrained_cfg(name.removeprefix("timm:"))
+    return {key: tuple(255 * v for v in getattr(config, key)) for key in ("mean", "std")}

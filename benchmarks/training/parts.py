@@ -57,7 +57,7 @@ def training_loader(
     """Batches are whole, so that every process takes as many steps."""
     pipe = image_pipeline(folder, batch_size, image_size, **share.of_pipeline, **options)
     return MixupClassificationIterator(
-        pipe, reader_name="Reader", auto_reset=True, last_batch_policy=LastBatchPolicy.FILL,
+        pipe, reader_name="Reader", auto_reset=True, last_batch_policy=LastBatchPolicy.DROP,
         mixup=mixup,
     )  # fmt: skip
 

@@ -13,16 +13,18 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
 from rich.progress import track
 from torch.nn.parallel import DistributedDataParallel
 
-from benchmarks.training.models import build_model
+from benchmarks.training.models import build_model, pixels_of
 from benchmarks.training.parts import (
     Share,
     loss_for,
@@ -37,7 +39,7 @@ from benchmarks.training.parts import (
 )
 from benchmarks.training.processes import gathered, join_processes, leave, sum_of_all, wait_for_all
 from dali_mixup import OutputFormat, dali_checkpoints
-from dali_mixup.recipes import IMAGENET, RECIPES, Recipe, recipe
+from dali_mixup.recipes import RECIPES, Recipe, recipe
 
 SMALL = Recipe(
     name="small",
@@ -97,8 +99,33 @@ def chosen_recipe(flags: argparse.Namespace) -> Recipe:
             "left_out": f"{options}{decay}{base.model}; {base.left_out}",
         }
     return replace(
-        base, **own, mixup={**base.mixup, **mixup}, optimizer={**base.optimizer, "lr": lr}
+        base, **own, mixup={**base.mixup, **mixup}, optimizer={**base.optimizer, "lr": lr},
+        schedule=stretched(base.schedule, own.get("epochs", base.epochs) / base.epochs),
+    )  # fmt: skip
+
+
+def stretched(schedule: Mapping[str, Any], factor: float) -> Mapping[str, Any]:
+    """The schedule of a training that is so many times as long; the warm-up keeps its epochs."""
+    times: dict[str, Any] = {}
+    if "milestones" in schedule:
+        times["milestones"] = [factor * epoch for epoch in schedule["milestones"]]
+    if "every_epochs" in schedule:
+        times["every_epochs"] = factor * schedule["every_epochs"]
+    return {**schedule, **times}
+
+
+def names_of_classes(data: Path) -> list[str]:
+    """The folders of train/, which val/ has to have as well: they number the classes."""
+    train, val = (
+        sorted(folder.name for folder in (data / part).iterdir() if folder.is_dir())
+        for part in ("train", "val")
     )
+    if train != val:
+        raise SystemExit(
+            f"--data: expected the same folders in train/ and val/, got {sorted({*train} ^ {*val})}"
+            " in one of them; class ids follow the sorted names"
+        )
+    return train
 
 
 def photographs(share: Share, out: Path) -> Path:
@@ -125,8 +152,9 @@ def main() -> None:
             f"got {chosen.batch_size}"
         )
     data = flags.data or photographs(share, flags.out)
-    names = sorted(folder.name for folder in (data / "train").iterdir() if folder.is_dir())
-    mixup = chosen.mixup_for(len(names), output=output_on(share.device), seed=flags.seed)
+    names = names_of_classes(data)
+    pixels = pixels_of(chosen.model, pretrained=flags.pretrained)
+    mixup = chosen.mixup_for(len(names), output=output_on(share.device, pixels), seed=flags.seed)
 
     saved = None
     if flags.resume:
@@ -155,6 +183,11 @@ def main() -> None:
         set_random_state(own["random"], share.device)
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
+        if schedule.base_lrs != saved["schedule"]["base_lrs"]:
+            raise SystemExit(
+                f"--lr: expected {saved['schedule']['base_lrs'][0]} of the run that is resumed, "
+                f"got {schedule.base_lrs[0]}"
+            )
         schedule.load_state_dict(saved["schedule"])
         history = saved["history"]
     trained = DistributedDataParallel(model) if share.world_size > 1 else model
@@ -206,11 +239,10 @@ def main() -> None:
     leave(share)
 
 
-def output_on(device: torch.device) -> OutputFormat:
-    normalise = {"mean": IMAGENET.mean, "std": IMAGENET.std}
+def output_on(device: torch.device, pixels: Mapping[str, Any]) -> OutputFormat:
     if device.type == "cuda":
-        return OutputFormat(dtype="bfloat16", channels_last=True, **normalise)
-    return OutputFormat(dtype="float32", layout="CHW", **normalise)
+        return OutputFormat(dtype="bfloat16", channels_last=True, **pixels)
+    return OutputFormat(dtype="float32", layout="CHW", **pixels)
 
 
 def report(row: dict[str, float]) -> None:

@@ -84,7 +84,8 @@ def preview(
     shown = {"alpha": mixup.alpha} | {k: v for k, v in settings.items() if v != defaults[k]}
     title = ", ".join(f"{name}={value}" for name, value in shown.items())
     title = f"{recipe_name}: {title}" if recipe_name else title
-    return contact_sheet(_as_photographs(mixed), labels, plan, names, title=title)
+    photographs = _as_photographs(mixed, mixup.layout)
+    return contact_sheet(photographs, labels, plan, names, title=title)
 
 
 def _pipeline_of(source: str) -> Any:
@@ -127,9 +128,9 @@ def _as_array(name: str, output: Any) -> NDArray[Any]:
     return np.array(output.as_array())
 
 
-def _as_photographs(images: NDArray[Any]) -> NDArray[np.uint8]:
+def _as_photographs(images: NDArray[Any], layout: str | None) -> NDArray[np.uint8]:
     """uint8 HWC RGB; what a pipeline has normalised is stretched from darkest to brightest."""
-    if guess_layout(images.shape) == "CHW":
+    if (layout or guess_layout(images.shape)) == "CHW":
         images = images.transpose(0, 2, 3, 1)
     if images.dtype != np.uint8:
         pixels = images.astype(np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,6 @@ class _Torchvision(torch.nn.Module):
                 f"labels_getter: expected 'default', a callable or None, got {labels_getter!r}"
             )
         self.alpha = float(alpha)
-        self.num_classes = num_classes
         self.labels_getter = labels_getter
         alphas: dict[str, Any] = {"alpha": 0.0, self._alpha: alpha}
         self.mixup = Mixup(
@@ -42,6 +42,15 @@ class _Torchvision(torch.nn.Module):
             **alphas,
             **settings,
         )
+
+    @property
+    def num_classes(self) -> int | None:
+        classes: Any = self.mixup.num_classes
+        return classes  # type: ignore[no-any-return]
+
+    @num_classes.setter
+    def num_classes(self, num_classes: int | None) -> None:
+        self.mixup = replace(self.mixup, num_classes=num_classes)
 
     def extra_repr(self) -> str:
         return f"alpha={self.alpha}, num_classes={self.num_classes}"

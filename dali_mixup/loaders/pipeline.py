@@ -75,8 +75,9 @@ def image_pipeline(
     device_id : int
         The index of the GPU.
     seed : int >= 0
-        The seed of shuffling and augmentation. Give each rank its own: ranks with equal seeds crop
-        and mirror alike. The shards do not depend on it.
+        The seed of augmentation. Give each rank its own: ranks with equal seeds crop and mirror
+        alike. The order of the files does not depend on it: DALI shuffles all files anew for each
+        epoch, and each rank reads its part of them.
     random_area, random_aspect_ratio : (float, float)
         Ranges of the crop: share of the image's area, in (0, 1], and width over height, above 0.
     mirror_probability : float in [0, 1]
@@ -111,8 +112,9 @@ def image_pipeline(
     -------
     nvidia.dali.Pipeline
         Each epoch reads every file of the shard once (see `repeated_augmentation`). A short last
-        batch is filled with copies of its last sample, which
-        ``last_batch_policy=LastBatchPolicy.PARTIAL`` removes. The outputs
+        batch is filled with copies of its last sample. ``LastBatchPolicy.PARTIAL`` removes the
+        copies, and ``LastBatchPolicy.DROP`` the batch. Files of formats that DALI does not decode
+        are left out. The outputs
         are images, uint8 RGB of `image_size` x `image_size` pixels on `device`, and labels, int32
         of shape (1,) on the CPU. The reader is named "Reader", for the iterator's
         ``reader_name``. The attribute ``strong_augmentation`` names `augment` or `color_jitter`,
@@ -270,7 +272,7 @@ def _pipeline(
         encoded, labels = fn.readers.file(
             file_root=folder,
             name=READER_NAME,
-            random_shuffle=shuffle,
+            shuffle_after_epoch=shuffle,
             shard_id=shard_id,
             num_shards=num_shards,
             pad_last_batch=True,

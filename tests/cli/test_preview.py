@@ -34,6 +34,11 @@ def labelled(kind):
         dtype = types.INT32 if kind == "integers" else types.FLOAT
         labels = fn.one_hot(labels, num_classes=3, on_value=on, off_value=off, dtype=dtype)
     return images, labels
+@pipeline_def(batch_size=6, num_threads=1, device_id=None)
+def bands():
+    encoded, labels = fn.readers.file(file_root=ROOT)
+    images = fn.resize(fn.decoders.image(encoded, device="cpu"), size=(40, 40))
+    return fn.cat(images, images, images, axis=2), labels
 ids, column, floats, integers, smoothed, empty = (
     labelled(kind) for kind in ("ids", "column", "floats", "integers", "smoothed", "empty"))
 made = normalised()
@@ -259,3 +264,9 @@ def test_a_recipe_that_cannot_be_shown_says_so(pipelines, arguments, message):
 
     assert said.exit_code == 2
     assert message.format(pipelines) in said.output.replace("\n", " ")
+
+
+def test_images_of_many_channels_are_drawn_in_the_layout_that_is_given(pipelines, tmp_path):
+    said = run("preview", f"{pipelines}:bands", "--layout", "HWC", "--out", tmp_path / "sheet.png")
+
+    assert said.exit_code == 0, said.output

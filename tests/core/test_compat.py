@@ -815,3 +815,15 @@ def test_nvidias_wrapper_refuses_class_ids_without_their_number():
 
     with pytest.raises(ValueError, match="num_classes"):
         next(iter(loader))
+
+
+def test_torchvisions_number_of_classes_can_be_assigned(v2):
+    from dali_mixup.compat import TorchvisionMixUp
+
+    mixup = TorchvisionMixUp(num_classes=10)
+    mixup.num_classes = 20
+
+    _, targets = mixup(torch.rand(4, 3, 8, 8), torch.arange(4))
+
+    assert targets.shape == (4, 20)
+    assert "num_classes=20" in repr(mixup)

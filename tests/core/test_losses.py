@@ -281,3 +281,14 @@ def test_a_threshold_that_smoothed_targets_are_all_above_is_refused():
         mixup_binary_cross_entropy(logits, 0.9 * soft + 0.1 / 11, threshold=0.0)
 
     assert mixup_binary_cross_entropy(logits, 0.9 * soft + 0.1 / 11, threshold=0.2).isfinite()
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_a_row_of_nan_shows_in_the_loss(reduction):
+    targets = torch.eye(4)
+    targets[1] = float("nan")
+
+    loss = mixup_cross_entropy(torch.zeros(4, 4), targets, reduction=reduction)
+
+    assert loss.isnan().any()
+    assert mixup_accuracy(torch.zeros(4, 4), targets).isnan()

@@ -63,6 +63,9 @@ def test_a_training_that_is_resumed_equals_one_that_was_not_stopped(
 
     assert curves(tmp_path / "parts") == curves(tmp_path / "whole")
     assert len(curves(tmp_path / "whole")) == 4
+    monkeypatch.setattr(sys, "argv", f"{command}/parts --resume --lr 0.5".split())
+    with pytest.raises(SystemExit, match=r"--lr: expected 0\.0.* that is resumed, got 0\.5"):
+        train.main()
     assert (tmp_path / "whole" / "curves.png").stat().st_size > 10_000
 
 
@@ -217,6 +220,34 @@ def test_the_rate_follows_its_schedule(benchmarks, schedule, at):
 
     for step, rate in at.items():
         assert rates[step] == pytest.approx(rate, abs=1e-6)
+
+
+def test_a_shorter_training_lowers_its_rate_as_often(benchmarks, monkeypatch):
+    from benchmarks.training import train
+
+    monkeypatch.setattr(sys, "argv", "train.py --recipe resnet50-imagenet --epochs 100".split())
+
+    assert train.chosen_recipe(train.parse()).schedule["milestones"] == [30, 60, 90]
+
+
+def test_classes_that_train_and_val_do_not_share_are_refused(benchmarks, tmp_path):
+    from benchmarks.training.train import names_of_classes
+
+    for folder in ("train/a", "train/b", "train/c", "val/b", "val/c"):
+        (tmp_path / folder).mkdir(parents=True)
+
+    with pytest.raises(SystemExit, match=r"the same folders in train/ and val/, got \['a'\]"):
+        names_of_classes(tmp_path)
+
+
+def test_pretrained_weights_get_pixels_of_their_own(benchmarks):
+    from benchmarks.training.models import build_model, pixels_of
+
+    require("timm", backend="timm")
+    assert pixels_of("timm:vit_base_patch16_224", pretrained=True)["mean"] == (127.5,) * 3
+    assert pixels_of("timm:vit_base_patch16_224", pretrained=False)["mean"][0] == 0.485 * 255
+    with pytest.raises(ValueError, match="pretrained: expected a model of timm"):
+        build_model("resnet18", 10, 64, pretrained=True)
 
 
 def test_norms_and_biases_do_not_decay(benchmarks):
