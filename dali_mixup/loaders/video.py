@@ -66,8 +66,11 @@ def video_pipeline(
         where at least ``frames * stride`` frames are left.
     step : int >= 1, optional
         The distance of the first frames of two clips in a video. None: clips do not overlap.
-    shard_id, num_shards, num_threads, device_id, seed
+    shard_id, num_shards, num_threads, device_id
         As for :func:`image_pipeline`.
+    seed : int >= 0
+        The seed of shuffling and augmentation. DALI's reader shuffles all clips once, and then
+        within 1,024 of them.
     random_area, random_aspect_ratio, mirror_probability
         As for :func:`image_pipeline`.
     output_layout : {"FHWC", "FCHW"}
