@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import t
 
-from benchmarks.study.arms import ALPHAS, CURVE
+from benchmarks.study.arms import ALPHAS, CURVE, arms_of, curve
 from dali_mixup.cli.measure import Row
 
 SHARES = (
@@ -36,6 +36,7 @@ NOT_COMPARED = ("overconfidence", "temperature")
 LEVEL = 0.05
 INK, OURS, SECOND, PALE = "#334155", "#d97706", "#0e7490", "#94a3b8"
 COLOURS = (OURS, SECOND, INK, PALE)
+ORDER = [arm.name for arm in (*arms_of(quick=False), *curve())]
 
 
 def summary(results: list[Row]) -> list[Row]:
@@ -63,7 +64,7 @@ def summary(results: list[Row]) -> list[Row]:
         rows.append(row)
     for name in (*SHARES, *OTHERS):
         mark_significant(rows, name)
-    return sorted(rows, key=lambda row: row["model"])
+    return sorted(rows, key=lambda row: (row["model"], ORDER.index(row["arm"])))
 
 
 def rounded(value: Any, name: str) -> float:
@@ -158,7 +159,7 @@ def with_intervals(
 
 def of_calibration(results: list[Row]) -> Figure:
     """Reliability of each model, without mixup and with."""
-    models = list(dict.fromkeys(result["model"] for result in results))
+    models = sorted({result["model"] for result in results})
     figure, axes = panels(len(models))
     for panel, model in zip(axes, models, strict=True):
         panel.plot([0, 1], [0, 1], color=PALE, linewidth=1)
@@ -180,7 +181,7 @@ def of_curves(results: list[Row]) -> Figure:
     shown = [
         (model, suffix)
         for suffix in ("", " + strong augmentation")
-        for model in dict.fromkeys(result["model"] for result in results)
+        for model in sorted({result["model"] for result in results})
         if runs_of(results, model, f"no mixup{suffix}")
     ]
     figure, axes = panels(len(shown))
@@ -202,8 +203,10 @@ def runs_of(results: list[Row], model: str, arm: str) -> list[Row]:
 
 
 def panels(count: int = 3) -> tuple[Figure, Iterable[Axes]]:
-    figure = Figure(figsize=(4.2 * count, 3.8), layout="constrained")
-    axes = figure.subplots(1, count, squeeze=False)[0]
+    columns = count if count < 4 else 2
+    rows = -(-count // columns)
+    figure = Figure(figsize=(4.4 * columns, 3.8 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for each in axes:
         each.spines[["top", "right"]].set_visible(False)
     return figure, axes
