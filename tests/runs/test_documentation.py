@@ -43,9 +43,14 @@ def a_users_machine(tmp_path, monkeypatch, photo_folder, torch):
     for library in ("accelerate", "transformers", "torchdata"):
         require(library, backend="dali")
     pipeline = require("dali_mixup.loaders.pipeline", backend="dali")
-    for name in ("imagenet/train", "photos/train", "photos/val"):
+    for name in ("photos/train", "photos/val"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).symlink_to(photo_folder)
+    for photo in photo_folder.glob("*/*"):  # more than a batch of 256
+        folder = tmp_path / "imagenet" / "train" / photo.parent.name
+        folder.mkdir(parents=True, exist_ok=True)
+        for copy in range(20):
+            (folder / f"{copy}_{photo.name}").symlink_to(photo)
     for name in ("archery", "bowling"):
         folder = tmp_path / "kinetics" / "train" / name
         folder.mkdir(parents=True)
