@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from support.requirements import require
 
 import dali_mixup
@@ -17,6 +16,7 @@ from dali_mixup.recipes import RECIPES
 require("nvidia.dali")
 torch = require("torch", backend="dali")
 plugin = require("nvidia.dali.plugin.pytorch", backend="dali")
+Image = require("PIL.Image", backend="dali")
 
 PARTIAL = plugin.LastBatchPolicy.PARTIAL
 KINDS = ("image_pipeline", "validation_pipeline")
