@@ -13,7 +13,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -45,8 +45,11 @@ MEMORY_MAY_VARY = 0.01
 CHECK_EVERY = 101
 
 OUTPUT = OutputFormat(dtype="float16", layout="CHW", mean=127.5, std=127.5)
+make_mixup = partial(
+    Mixup, num_classes=NUM_CLASSES, alpha=1.0, cutmix_alpha=1.0, mode="elem", output=OUTPUT
+)
 MIXUPS = (
-    Mixup(num_classes=NUM_CLASSES, alpha=1.0, cutmix_alpha=1.0, mode="elem", output=OUTPUT),
+    make_mixup(),
     Mixup(num_classes=NUM_CLASSES, mode="pair", prob=0.5, targets="pairs"),
     Mixup(num_classes=NUM_CLASSES, label_smoothing=0.1, pairing="derangement"),
 )
@@ -129,7 +132,7 @@ def in_memory(device: str) -> Iterator[Delivery]:
 def dali_iterator(folder: str, device: str) -> Iterator[Delivery]:
     """Epochs without end, over iterators that go on where the one before stood."""
     epoch, checkpoint = 0, None
-    mixup = replace(MIXUPS[0])
+    mixup = make_mixup()
     while True:
         loader = MixupClassificationIterator(
             image_pipeline(

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import t
 
-from benchmarks.study.arms import ALPHAS, CURVE, arms_of, curve
+from benchmarks.study.arms import ALPHAS, CURVE
 from dali_mixup.cli.measure import Row
 
 SHARES = (
@@ -36,7 +36,6 @@ NOT_COMPARED = ("overconfidence", "temperature")
 LEVEL = 0.05
 INK, OURS, SECOND, PALE = "#334155", "#d97706", "#0e7490", "#94a3b8"
 COLOURS = (OURS, SECOND, INK, PALE)
-ORDER = [arm.name for arm in (*arms_of(quick=False), *curve())]
 
 
 def summary(results: list[Row]) -> list[Row]:
@@ -64,7 +63,7 @@ def summary(results: list[Row]) -> list[Row]:
         rows.append(row)
     for name in (*SHARES, *OTHERS):
         mark_significant(rows, name)
-    return sorted(rows, key=lambda row: (row["model"], ORDER.index(row["arm"])))
+    return sorted(rows, key=lambda row: row["model"])
 
 
 def rounded(value: Any, name: str) -> float:

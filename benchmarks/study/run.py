@@ -134,7 +134,7 @@ def trained(runs: list[Run], data: Data) -> list[dict[str, Any]]:
     context = multiprocessing.get_context("spawn")
     processes = len(os.sched_getaffinity(0))
     with context.Pool(processes, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        finished = pool.imap_unordered(partial(train, data), runs)
+        finished = pool.imap(partial(train, data), runs)
         return list(track(finished, f"{len(runs)} runs", total=len(runs)))
 
 
