@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import threading
@@ -556,6 +557,12 @@ class Mixup:
         """
         array, backend = find_backend(masks, self.backend, "masks")
         return self._run(backend.mix_masks, array, plan)
+
+
+_parameters = inspect.signature(Mixup).parameters.values()
+Mixup.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    [each for each in _parameters if not each.name.startswith("_")]  # _place is for replace()
+)
 
 
 def _position(epoch: int, step: int, stream: int) -> Position:
