@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from dali_mixup.dtypes import is_float, is_integer
+
 LARGE_ALPHA = 0.5
 SPREAD = (0.3, 15)  # of pixels, in standard deviations; 0 to 255 in ImageNet's is 4.4
 _SURELY = 20.0  # e**-20 is the chance that labels of all classes look like the ones seen
@@ -103,7 +105,7 @@ def advise_normalization(images: Any, output: Any, *, stacklevel: int) -> None:
     """
     if output is None or not output.normalizes or not len(images) or _is_capturing(images):
         return
-    if str(images.dtype).rpartition(".")[2] not in ("float16", "float32", "float64", "bfloat16"):
+    if not is_float(images):
         return
     low, high = float(images.min()), float(images.max())
     std = min(output.std) if isinstance(output.std, tuple) else output.std or 1.0
@@ -184,7 +186,9 @@ class LabelsSeen:
 
     def add(self, labels: Any) -> None:
         """Take a batch's labels; those that are no class ids, or on a GPU, tell nothing."""
-        if getattr(labels, "is_cuda", False) or "int" not in str(getattr(labels, "dtype", "")):
+        if getattr(labels, "is_cuda", False) or not hasattr(labels, "dtype"):
+            return
+        if not is_integer(labels):
             return
         ids = np.asarray(labels)
         if ids.size != len(ids) or not len(ids):

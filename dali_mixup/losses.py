@@ -67,7 +67,7 @@ def mixup_cross_entropy(
         rows = functional.cross_entropy(
             logits, targets, label_smoothing=label_smoothing, reduction="none"
         )
-        return _reduced(rows, targets.ne(0).any(1), reduction)
+        return _reduced(rows, targets, reduction)
     own, partner, lam = _require_pairs(targets, logits)
     losses: torch.Tensor = _PairCrossEntropy.apply(logits, own, partner, lam, label_smoothing)  # type: ignore[no-untyped-call]
     return losses if reduction == "none" else getattr(losses, reduction)()
@@ -152,7 +152,7 @@ def mixup_accuracy(logits: torch.Tensor, targets: torch.Tensor | Pairs) -> torch
     prediction = logits.argmax(1)
     if isinstance(targets, torch.Tensor):
         _require_rows(targets, logits)
-        return _reduced(targets.gather(1, prediction[:, None])[:, 0], targets.ne(0).any(1), "mean")
+        return _reduced(targets.gather(1, prediction[:, None])[:, 0], targets, "mean")
     own, partner, lam = _require_pairs(targets, logits)
     return (lam * (prediction == own) + (1 - lam) * (prediction == partner)).mean()
 
@@ -229,8 +229,9 @@ def _as_rows(logits: torch.Tensor) -> torch.Tensor:
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 
-def _reduced(values: torch.Tensor, counted: torch.Tensor, reduction: str) -> torch.Tensor:
+def _reduced(values: torch.Tensor, targets: torch.Tensor, reduction: str) -> torch.Tensor:
     """The values of the rows that count: not those of zeros, which ``ignore_index`` makes."""
+    counted = targets.ne(0).any(1)
     values = torch.where(counted, values, torch.zeros_like(values))
     if reduction == "none":
         return values

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dali_mixup.dtypes import dtype_name
 from dali_mixup.output import CLIPS, guess_layout
 
 BACKENDS = ("auto", "numpy", "cupy")
@@ -63,7 +64,7 @@ def as_images(images: Any, backend: str, layout: str | None) -> Images:
     if isinstance(images, Images):
         return images
     images, engine = find_backend(images, backend, "images")
-    if images.dtype.itemsize == 8 and str(images.dtype).endswith(("float64", "f8")):
+    if images.dtype.itemsize == 8 and dtype_name(images) == "float64":
         images = images.astype(np.float32) if isinstance(images, np.ndarray) else images.float()
     without_channels = layout == "HW"
     if without_channels:

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dali_mixup.dtypes import dtype_name, is_float, is_integer
+
 
 class LabelForm(NamedTuple):
     """Whether labels are class ids or dense rows, and the number of classes if it is known."""
@@ -79,16 +81,16 @@ def as_rows(labels: Any, num_classes: int | None) -> Rows:
     if num_classes is not None:
         return Rows(labels, num_classes, False)
     shape = tuple(labels.shape)
-    if len(shape) == 1 and _is_float(labels):
+    if len(shape) == 1 and is_float(labels):
         return Rows(labels[:, None], 1, True)
     if len(shape) > 2:
         raise ValueError(
             f"labels: expected dense labels (B, num_classes), or values (B,) or (B, D), got {shape}"
             "; name masks by mask_key"
         )
-    if len(shape) != 2 or (shape[1] == 1 and not _is_float(labels)):
+    if len(shape) != 2 or (shape[1] == 1 and not is_float(labels)):
         raise ValueError(
-            f"num_classes: expected an int beside class ids, got None and {_dtype_of(labels)} "
+            f"num_classes: expected an int beside class ids, got None and {dtype_name(labels)} "
             f"labels of shape {shape}; pass num_classes, or dense labels (B, num_classes), or "
             "values as floats (B,) or (B, D), or in a loader label_key=() where there are none"
         )
@@ -104,7 +106,7 @@ def is_ignored(labels: Any, ignore_index: int) -> NDArray[np.bool_]:
         `labels` are no class ids.
     """
     shape = tuple(labels.shape)
-    if not _is_integer(labels) or len(shape) not in (1, 2) or shape[1:] not in ((), (1,)):
+    if not is_integer(labels) or len(shape) not in (1, 2) or shape[1:] not in ((), (1,)):
         raise TypeError(
             f"labels: expected class ids (B,) or (B, 1) beside ignore_index={ignore_index}, got "
             f"{labels.dtype} {shape}"
@@ -118,20 +120,6 @@ def without_ignored(labels: Any, ignore_index: int) -> Any:
     if isinstance(labels, np.ndarray):
         return np.where(labels == ignore_index, labels.dtype.type(0), labels)
     return labels.long().masked_fill(labels == ignore_index, 0)  # torch fills no uint16
-
-
-def _is_integer(labels: Any) -> bool:
-    """Of a numpy array or a torch tensor: signed or unsigned, not bool."""
-    return _dtype_of(labels).lstrip("u").startswith("int")
-
-
-def _is_float(labels: Any) -> bool:
-    return "float" in _dtype_of(labels)
-
-
-def _dtype_of(labels: Any) -> str:
-    """Of a numpy array, in any order of bytes, or a torch tensor: "int64", "float32", ..."""
-    return str(getattr(labels.dtype, "name", labels.dtype)).rpartition(".")[2]
 
 
 def class_ids(labels: NDArray[Any], num_classes: int) -> NDArray[np.int64]:

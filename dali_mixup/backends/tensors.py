@@ -12,16 +12,6 @@ import torch
 from dali_mixup.output import OutputFormat
 
 
-def dtype_name(tensor: torch.Tensor) -> str:
-    """ "uint8", "float32", ..."""
-    return _name(tensor.dtype)
-
-
-@lru_cache
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
 def is_channels_last(images: torch.Tensor, layout: str) -> bool:
     """Whether images of shape (B, C, H, W) are stored in the order of HWC and not of CHW."""
     return (

@@ -366,6 +366,7 @@ _SETTINGS = {
     **{
         field.name: f"loader.mixup = dataclasses.replace(loader.mixup, {field.name}=...) changes it"
         for field in fields(Mixup)
+        if field.compare
     },
     "off_after_epoch": "give it when the loader is made",
     **dict.fromkeys(("enabled", "mixup_enabled"), "assign loader.mixup.enabled"),

@@ -41,12 +41,8 @@ from dali_mixup.backends.cuda.launch import (
 )
 from dali_mixup.backends.labels import LabelForm, bad_label, class_ids, label_form, no_pairs
 from dali_mixup.backends.masks import mask_shape
-from dali_mixup.backends.tensors import (
-    as_dense,
-    dtype_name,
-    is_channels_last,
-    keep_channels_last,
-)
+from dali_mixup.backends.tensors import as_dense, is_channels_last, keep_channels_last
+from dali_mixup.dtypes import dtype_name
 from dali_mixup.output import Conversion, OutputFormat
 from dali_mixup.plan import MixPlan, unmixed
 
