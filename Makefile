@@ -38,7 +38,7 @@ study: .venv/ready
 test: .venv/ready .venv-core/ready
 	$(MAKE) --jobs 2 --output-sync=target test-backends test-others lint test-wheel
 
-test-backends test-others: export DALI_MIXUP_TEST_BACKENDS = numpy,host,ptx,torch,dali,dynamic
+test-backends test-others: export DALI_MIXUP_TEST_BACKENDS = numpy,numba,host,ptx,torch,dali,dynamic
 test-backends: .venv/ready
 	$(FULL)/pytest tests/backends
 
@@ -56,7 +56,7 @@ test-wheel: .venv-core/ready
 # NVRTC's wheel by itself. DALI 2.0's proxy forks, and its own loader crashes in a process that has run
 # many pipelines, so that its test has a process of its own. NVRTC is the newest, and what it compiles
 # is executed by `make test`.
-test-floors: export DALI_MIXUP_TEST_BACKENDS = numpy,host,torch,dali
+test-floors: export DALI_MIXUP_TEST_BACKENDS = numpy,numba,host,torch,dali
 test-floors: .venv-floors/ready
 	export LD_LIBRARY_PATH=$$(echo $(CURDIR)/.venv-floors/lib/python3*/site-packages/nvidia/cuda_nvrtc/lib); \
 	$(FLOORS)/pytest tests/core tests/backends --ignore tests/backends/test_planted_bugs.py \
@@ -85,7 +85,7 @@ docs: .venv/ready
 # What takes minutes: every specialisation for every architecture, long fuzzing, and what NVRTC 13 makes
 # of the kernel.
 nightly: .venv/ready .venv-cuda13/ready
-	DALI_MIXUP_TEST_BACKENDS=numpy,host,ptx,torch,dali,dynamic $(FULL)/pytest -m nightly
+	DALI_MIXUP_TEST_BACKENDS=numpy,numba,host,ptx,torch,dali,dynamic $(FULL)/pytest -m nightly
 	DALI_MIXUP_TEST_BACKENDS=numpy,ptx $(CUDA13)/pytest -m '' tests/backends/test_kernel_as_ptx.py \
 		tests/backends/test_planted_bugs.py tests/backends/test_compiler.py
 

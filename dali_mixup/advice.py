@@ -16,6 +16,7 @@ import numpy as np
 from dali_mixup.dtypes import is_float, is_integer
 
 LARGE_ALPHA = 0.5
+LARGE_BATCH = 1 << 20  # values, seven images of 224 x 224 x 3
 SPREAD = (0.3, 15)  # of pixels, in standard deviations; 0 to 255 in ImageNet's is 4.4
 _SURELY = 20.0  # e**-20 is the chance that labels of all classes look like the ones seen
 
@@ -67,6 +68,10 @@ class CopiedMixupWarning(MixupWarning):
 
 class BypassedMixingWarning(MixupWarning):
     """A subclass of an iterator takes batches from DALI's iterator, past the mixing."""
+
+
+class UncompiledWarning(MixupWarning):
+    """Large images on the CPU are mixed by plain numpy, which takes many times as long as numba."""
 
 
 def advise_settings(alpha: float, cutmix_alpha: float, prob: float, *, stacklevel: int) -> None:
@@ -137,6 +142,17 @@ def advise_sharding(loader: Any, *, stacklevel: int) -> None:
             "reads all of the data; give it a DistributedSampler, or wrap what "
             "accelerator.prepare(dataloader) returns",
             UnshardedLoaderWarning,
+            stacklevel=stacklevel + 1,
+        )
+
+
+def advise_compiling(obstacle: str, values: int, *, stacklevel: int) -> None:
+    """Warn about a batch of so many values that numpy mixes, because of this obstacle."""
+    if values >= LARGE_BATCH:
+        warnings.warn(
+            f"{obstacle}: images on the CPU are mixed by plain numpy, which gives the same bits "
+            "and takes many times as long; pip install numba",
+            UncompiledWarning,
             stacklevel=stacklevel + 1,
         )
 

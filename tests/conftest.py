@@ -56,15 +56,21 @@ def _photo(index: int) -> np.ndarray:
     return np.clip(photo, 0, 255).astype(np.uint8)
 
 
-@pytest.fixture(params=["numpy", "host", "ptx", "cupy"])
+@pytest.fixture(params=["numpy", "numba", "host", "ptx", "cupy"])
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Each backend's `blend` and `soft_labels` on numpy arrays.
 
+    "numpy" is the reference, "numba" the compiled loops.
     "host" is the GPU backend with the kernel's source compiled for the CPU, "ptx" with what NVRTC
     compiles executed instruction by instruction; "cupy" is the GPU.
     """
-    if request.param == "numpy":
-        return import_module("dali_mixup.backends.cpu")
+    if request.param in ("numpy", "numba"):
+        cpu: Any = import_module("dali_mixup.backends.cpu")
+        if request.param == "numpy":
+            monkeypatch.setattr(cpu, "compiled_loops", lambda: (None, "not asked for"))
+        else:
+            require("numba")
+        return cpu
     torch = require("torch", request.param)
     require("cupy", request.param)
     if request.param == "cupy":

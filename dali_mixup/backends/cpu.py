@@ -1,20 +1,17 @@
-"""Mixup of numpy arrays on a CPU: the bits of the reference in less time."""
+"""Mixup of numpy arrays on a CPU: by compiled loops where numba is installed, else by numpy."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
-from dali_mixup.backends.arrays import (
-    NUMPY,
-    Array,
-    Operations,
-    in_order,
-    prepare,
-)
-from dali_mixup.backends.blocks import mix_in_blocks
+from dali_mixup.advice import advise_compiling
+from dali_mixup.backends import reference
+from dali_mixup.backends.arrays import Array, in_order, prepare
 from dali_mixup.backends.reference import label_pairs, mix_masks, soft_labels
 from dali_mixup.output import OutputFormat
 from dali_mixup.plan import MixPlan
@@ -30,7 +27,7 @@ def blend(
     layout: str = "CHW",
     out: Array | None = None,
     empty: Callable[..., Array] = np.empty,
-    operations: Operations = NUMPY,
+    workers: int = 1,
 ) -> Array:
     """:func:`dali_mixup.backends.reference.blend`, with the same bits.
 
@@ -40,16 +37,32 @@ def blend(
         As for the reference.
     empty : callable
         Allocates the result where `out` is None.
-    operations : Operations
-        What images are mixed by.
+    workers : int
+        The number of threads; the reference works in one.
     """
     images, form, out = prepare(images, plan, output, layout, out, empty)
+    loops, obstacle = compiled_loops()
+    if loops is not None:
+        obstacle = loops.obstacle(form)
+    if obstacle:
+        advise_compiling(obstacle, images.size, stacklevel=2)
+        reference.mix_into(out, images, plan, form)
+        return out
     ordered = in_order(out, form.out_layout, form.memory_layout)
     memory = ordered if ordered.flags.c_contiguous else np.empty_like(ordered, order="C")
-    mix_in_blocks(images, plan, form, memory, operations)
+    loops.mix_into(memory, images, plan, form, workers)
     if memory is not ordered:
         np.copyto(ordered, memory)
     return out
+
+
+@lru_cache
+def compiled_loops() -> tuple[Any, str]:
+    """:mod:`dali_mixup.backends.compiled`, or None and why it does not load."""
+    try:
+        return import_module("dali_mixup.backends.compiled"), ""
+    except ImportError as error:
+        return None, f"numba does not load ({error})"
 
 
 def mix(
@@ -63,13 +76,13 @@ def mix(
     label_smoothing: float,
     targets: str,
     empty: Callable[..., Array] = np.empty,
-    operations: Operations = NUMPY,
+    workers: int = 1,
 ) -> tuple[Array, Any]:
     """Mix images and labels in one call; targets are "soft" or "pairs", or None without labels.
 
-    `empty` allocates the outputs; `operations` are those of :func:`blend`.
+    `empty` allocates the outputs; `workers` is the number of threads.
     """
-    mixed = blend(images, plan, output, layout=layout, empty=empty, operations=operations)
+    mixed = blend(images, plan, output, layout=layout, empty=empty, workers=workers)
     if labels is None:
         return mixed, None
     return mixed, mix_labels(

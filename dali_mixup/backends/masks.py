@@ -8,6 +8,8 @@ import numpy as np
 
 from dali_mixup.plan import MixPlan
 
+Region = tuple[slice, slice]
+
 DTYPES = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
 
 
@@ -60,3 +62,15 @@ def require_selecting(plan: MixPlan) -> None:
             f"plan: expected a box, or lam of 0 or 1, for each sample beside masks, got lam "
             f"{plan.lam[bad[0]]:.6g} at row {bad[0]}; set Mixup(alpha=0, cutmix_alpha=1.0)"
         )
+
+
+def regions(plan: MixPlan) -> dict[int, Region]:
+    """The rows and columns that samples take from their partners."""
+    found = {
+        sample: (slice(None), slice(None)) for sample in np.flatnonzero(plan.lam == 0).tolist()
+    }
+    if plan.box is not None:
+        for sample, (y0, y1, x0, x1) in enumerate(plan.box.tolist()):
+            if y0 < y1 and x0 < x1:
+                found[sample] = slice(y0, y1), slice(x0, x1)
+    return found

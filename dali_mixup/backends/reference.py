@@ -1,7 +1,7 @@
 """The definition of mixup in plain numpy, which is also the reference: other backends equal it.
 
 All arithmetic is float32, each operation rounded once, in the order in which it is written here.
-:mod:`dali_mixup.backends.cpu` gives the same bits faster.
+:mod:`dali_mixup.backends.compiled` gives the same bits in a fraction of the time.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ from dali_mixup.backends.arrays import (
     Array,
     Float32Array,
     as_array,
+    as_float32,
     in_order,
     kind_of,
-    load,
     prepare,
     store,
 )
 from dali_mixup.backends.labels import class_ids, label_form, no_pairs, smoothing
-from dali_mixup.backends.masks import mask_shape
-from dali_mixup.backends.regions import regions
-from dali_mixup.output import OutputFormat
+from dali_mixup.backends.masks import mask_shape, regions
+from dali_mixup.output import Conversion, OutputFormat
 from dali_mixup.plan import MixPlan
 
 
@@ -72,9 +71,14 @@ def blend(
     Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers", ICCV 2019.
     """
     images, form, out = prepare(images, plan, output, layout, out)
+    mix_into(out, images, plan, form)
+    return out
 
-    own = np.empty(images.shape, np.float32)
-    load(own, images)
+
+def mix_into(out: Array, images: Array, plan: MixPlan, form: Conversion) -> None:
+    """Mix images of ``form.in_layout`` into an array of ``form.out_shape``."""
+    layout = form.in_layout
+    own = as_float32(images)
     partner = own[plan.partner]
     lam = _along(plan.lam, "B", layout)
     with np.errstate(all="ignore"):
@@ -92,8 +96,7 @@ def blend(
                 for values in (form.mean, form.inverse_std)
             )
             mixed = (mixed - mean) * inverse_std
-        store(out, np.ascontiguousarray(in_order(mixed, layout, form.out_layout)))
-    return out
+        store(out, in_order(mixed, layout, form.out_layout))
 
 
 def _along(values: Array, axis: str, layout: str) -> Array:
@@ -160,9 +163,7 @@ def soft_labels(
         out[row, own] = own_on + np.where(own == partner, partner_on, partner_off)
         return out
 
-    dense = np.empty(shape, np.float32)
-    load(dense, labels)
-    smooth = keep * dense + off
+    smooth = keep * as_float32(labels) + off
     partners = smooth[plan.partner]
     with np.errstate(all="ignore"):
         np.multiply(smooth, lam[:, None], out=out)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from dali_mixup.backends import cpu
 from dali_mixup.backends.memory import Recycler
 from dali_mixup.backends.tensors import as_dense, is_channels_last, keep_channels_last
-from dali_mixup.backends.torch_operations import as_tensor, operations_for
+from dali_mixup.backends.threads import in_a_loader
 from dali_mixup.output import BFLOAT16, OutputFormat
 from dali_mixup.plan import MixPlan
+
+WORTH_A_THREAD = 1 << 20
+"""Values that take longer to mix than a thread takes to begin."""
 
 _memory = Recycler()
 
@@ -34,7 +38,7 @@ def mix(
         keep_channels_last(output) if is_channels_last(images, layout) else output,
         layout=layout,
         empty=_memory.empty,
-        operations=operations_for(images),
+        workers=_workers(images),
         **settings,
     )
     return as_tensor(mixed), _as_tensors(target)
@@ -64,6 +68,20 @@ def _as_numpy(tensor: torch.Tensor, name: str) -> NDArray[Any]:
     if tensor.dtype == torch.bfloat16:
         return tensor.view(torch.int16).numpy().view(BFLOAT16)
     return tensor.numpy()
+
+
+def as_tensor(array: NDArray[Any]) -> torch.Tensor:
+    """A tensor over the memory of an array."""
+    if array.dtype == BFLOAT16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def _workers(images: torch.Tensor) -> int:
+    """Threads that mix: as many as torch has, and one in a loader."""
+    if in_a_loader.get():
+        return 1
+    return min(torch.get_num_threads(), 1 + images.numel() // WORTH_A_THREAD)
 
 
 def _as_tensors(target: Any) -> Any:

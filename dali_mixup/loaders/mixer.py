@@ -7,10 +7,10 @@ from dataclasses import fields, replace
 from typing import Any
 
 from dali_mixup.advice import LabelsSeen
-from dali_mixup.backends.cores import in_a_loader
 from dali_mixup.backends.heads import classes_of_heads, named_heads, split
 from dali_mixup.backends.inputs import Images, as_images
 from dali_mixup.backends.masks import mask_size
+from dali_mixup.backends.threads import in_a_loader
 from dali_mixup.checks import KEY_LIMIT, require_int
 from dali_mixup.loaders.outputs import names_of, read, replaced
 from dali_mixup.mixup import Mixup, Position, raise_reported

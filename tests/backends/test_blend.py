@@ -1,7 +1,6 @@
 """What every backend does to pixels: the formula, bit for bit, on every kind of input."""
 
 import itertools
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +8,6 @@ from support.batches import mixed_plan, pixels
 from support.formula import assert_same_bits, formula, to_bfloat16, to_float32
 
 from dali_mixup import MixPlan, OutputFormat
-from dali_mixup.backends import cpu
-from dali_mixup.backends.arrays import NUMPY
 from dali_mixup.plan import unmixed
 
 DTYPES = ["uint8", "float16", "bfloat16", "float32"]
@@ -242,20 +239,3 @@ def test_a_box_outside_the_images_is_refused(backend):
 
     with pytest.raises(ValueError, match="boxes inside images of 4 x 4 pixels"):
         backend.blend(np.zeros((1, 3, 4, 4), np.uint8), plan, layout="CHW")
-
-
-@pytest.mark.parametrize("images_together", [0.2, 0.5, 1, 2, 4, 9])
-@pytest.mark.parametrize("layout", ["HWC", "CHW"])
-@pytest.mark.parametrize("equal", [False, True])
-def test_how_many_values_are_computed_at_once_changes_no_bit(images_together, layout, equal):
-    operations = replace(NUMPY, at_once=int(images_together * 6 * 10 * 3))
-    shape = (17, 6, 10, 3) if layout == "HWC" else (17, 3, 6, 10)
-    plan = mixed_plan(17, 6, 10)
-    if equal:
-        plan = MixPlan(plan.partner, [0.3] * 17, plan.box)
-    for dtype in DTYPES:
-        images = pixels(dtype, shape)
-        for output in formats(dtype):
-            got = cpu.blend(images, plan, output, layout=layout, operations=operations)
-
-            assert_same_bits(got, formula(images, plan, output, layout))

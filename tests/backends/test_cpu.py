@@ -1,19 +1,23 @@
-"""The CPU backend against the reference: blocks, torch's operations, threads, forked processes."""
+"""The CPU backend against the reference: compiled loops, threads, forked processes."""
 
 import itertools
 import os
+import shutil
+import subprocess
+import sys
 import threading
-from dataclasses import replace
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 from support.batches import mixed_plan, pixels
-from support.formula import assert_same_bits, formula, to_bfloat16
+from support.formula import assert_same_bits, formula, to_bfloat16, to_float32
 from support.requirements import require
 
 from dali_mixup import MixPlan, Mixup, MixupLoader, OutputFormat
-from dali_mixup.backends import blocks, cpu, reference
-from dali_mixup.backends.arrays import NUMPY
+from dali_mixup.advice import UncompiledWarning
+from dali_mixup.backends import cpu, reference, threads
 from dali_mixup.output import BFLOAT16
 from dali_mixup.plan import unmixed
 
@@ -29,6 +33,21 @@ B = 13
 VALUES = 180
 WEIGHED = MixPlan([(i * 5 + 2) % B for i in range(B)], [0.3] * B)
 EACH_ITS_OWN = MixPlan([3, 3, 3, 0, 7, 7, 1, 12, 0, 5, 5, 9, 2], np.linspace(0.05, 0.95, B))
+
+
+def require_loops():
+    require("numba")
+    from dali_mixup.backends import loops
+
+    return loops
+
+
+def compiled(*batch, **settings):
+    """Mix by the compiled loops, or fail."""
+    require_loops()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return cpu.blend(*batch, **settings)
 
 
 def plans(height, width):
@@ -68,41 +87,30 @@ def images_of(dtype, shape):
     return images
 
 
-@pytest.fixture(params=[10**9, 3 * VALUES, VALUES, 70, 25])
-def at_once(request, monkeypatch):
-    """So many values are computed at once: all images, three, one, and parts of one."""
-    monkeypatch.setattr(blocks, "FEW", 2)
-    return request.param
-
-
-@pytest.fixture
-def in_blocks(at_once):
-    """numpy's operations."""
-    return replace(NUMPY, at_once=at_once)
-
-
-@pytest.fixture(params=["NUMPY", "ONE_THREAD", "THREADED"])
-def operations(request, at_once):
-    those = NUMPY if request.param == "NUMPY" else getattr(of_torch(), request.param)
-    return replace(those, at_once=at_once)
-
-
-def of_torch():
-    require("torch")
-    from dali_mixup.backends import torch_operations
-
-    return torch_operations
-
-
 @pytest.mark.parametrize("layout", list(SHAPES))
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_blocks_and_operations_change_no_bit(dtype, layout, operations):
-    if dtype == "uint16" and operations.wrap is not NUMPY.wrap:
-        pytest.skip("torch copies no uint16 into another order, and is not asked to")
+def test_compiled_loops_change_no_bit(dtype, layout):
     images = images_of(dtype, (B, *SHAPES[layout]))
     height, width = (SHAPES[layout][layout.index(side)] for side in "HW")
     for plan, output in itertools.product(plans(height, width), outputs(dtype, layout)):
-        got = cpu.blend(images, plan, output, layout=layout, operations=operations)
+        got = compiled(images, plan, output, layout=layout)
+
+        assert_same_bits(got, reference.blend(images, plan, output, layout=layout))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("layout", ["CHW", "HWC"])
+@pytest.mark.parametrize("out_layout", ["CHW", "HWC"])
+def test_images_of_more_pixels_than_are_mixed_at_once(layout, out_layout, channels):
+    height, width = 5, 251
+    assert require_loops().RUN < height * width < 3 * require_loops().RUN
+    shape = (channels, height, width) if layout == "CHW" else (height, width, channels)
+    images = pixels("uint8", (3, *shape))
+    mean, std = np.arange(channels) + 7.5, np.arange(channels) + 40.0
+    output = OutputFormat(dtype="float32", layout=out_layout, mean=mean, std=std)
+    box = [[0, 0, 0, 0], [1, 4, 3, 250], [0, 5, 0, 251]]
+    for plan in (MixPlan([1, 2, 0], [0.3, 0.6, 0.9]), MixPlan([1, 2, 0], [0.3] * 3, box)):
+        got = compiled(images, plan, output, layout=layout)
 
         assert_same_bits(got, reference.blend(images, plan, output, layout=layout))
 
@@ -117,35 +125,52 @@ def test_the_reference_equals_the_formula(dtype, layout):
         assert_same_bits(got, formula(images, plan, output, layout))
 
 
-def test_images_that_are_not_contiguous(in_blocks):
-    images = pixels("float32", (2 * B, 3, 6, 20))[::2, ..., ::2]
+@pytest.mark.parametrize("layout", ["CHW", "HWC"])
+@pytest.mark.parametrize("at", [np.s_[::2, ..., ::2], np.s_[1:14], np.s_[::-2]])
+def test_images_that_are_not_contiguous(layout, at):
+    images = pixels("float32", (2 * B, 4, 6, 20))[at][:B]
     output = OutputFormat(layout="HWC", mean=2.0)
+    images = images if layout == "CHW" else images.transpose(0, 2, 3, 1)
 
-    got = cpu.blend(images, EACH_ITS_OWN, output, operations=in_blocks)
+    got = compiled(images, EACH_ITS_OWN, output, layout=layout)
 
-    assert_same_bits(got, reference.blend(images, EACH_ITS_OWN, output))
+    assert_same_bits(got, reference.blend(images, EACH_ITS_OWN, output, layout=layout))
 
 
-def test_an_output_that_is_not_contiguous(in_blocks):
+def test_an_output_that_is_not_contiguous():
     images = pixels("uint8", (B, 3, 6, 10))
     output = OutputFormat(dtype="float32")
     out = np.full((B, 3, 6, 20), -1, np.float32)
 
-    cpu.blend(images, WEIGHED, output, out=out[..., ::2], operations=in_blocks)
+    compiled(images, WEIGHED, output, out=out[..., ::2])
 
     assert_same_bits(out[..., ::2], reference.blend(images, WEIGHED, output))
     assert (out[..., 1::2] == -1).all()
 
 
-def test_the_images_are_not_written_to(in_blocks):
+def test_nothing_is_written_outside_the_output():
+    images = images_of("float16", (B, 3, 6, 10))
+    for plan, output in itertools.product(plans(6, 10), outputs("float16", "CHW")):
+        if output.channels_last:
+            continue
+        want = reference.blend(images, plan, output)
+        memory = np.zeros((B + 2, *want.shape[1:]), want.dtype)
+        before = memory.copy()
+
+        compiled(images, plan, output, out=memory[1:-1])
+
+        assert memory[[0, -1]].tobytes() == before[[0, -1]].tobytes()
+        assert_same_bits(memory[1:-1], want)
+
+
+def test_the_images_are_not_written_to():
     images = pixels("float32", (B, 3, 6, 10))
     images.setflags(write=False)
     for plan in plans(6, 10):
-        cpu.blend(images, plan, operations=in_blocks)
+        compiled(images, plan)
 
 
-@pytest.mark.parametrize("at_once", [3 * VALUES, VALUES], indirect=True)
-def test_several_threads_of_a_program_mix_at_the_same_time(in_blocks):
+def test_several_threads_of_a_program_mix_at_the_same_time():
     batches = [pixels("uint8", (B, 6, 10, 3), seed) for seed in range(8)]
     output = OutputFormat(dtype="float32", layout="CHW", mean=3.0)
     want = [reference.blend(images, WEIGHED, output, layout="HWC") for images in batches]
@@ -153,7 +178,7 @@ def test_several_threads_of_a_program_mix_at_the_same_time(in_blocks):
 
     def mix(number):
         for _ in range(50):
-            got = cpu.blend(batches[number], WEIGHED, output, layout="HWC", operations=in_blocks)
+            got = cpu.blend(batches[number], WEIGHED, output, layout="HWC", workers=2)
             if not np.array_equal(got, want[number]):
                 wrong.append(number)
 
@@ -165,6 +190,25 @@ def test_several_threads_of_a_program_mix_at_the_same_time(in_blocks):
     assert not wrong
 
 
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 7])
+@pytest.mark.parametrize("workers", [1, 2, 3, 5])
+def test_threads_share_all_samples(size, workers):
+    done = []
+
+    threads.share(lambda first, last: done.append((first, last)), size, workers)
+
+    assert sorted(sample for part in done for sample in range(*part)) == list(range(size))
+
+
+def test_the_error_of_a_thread_is_raised():
+    def work(first, last):
+        if first:
+            raise ValueError("in another thread")
+
+    with pytest.raises(ValueError, match="in another thread"):
+        threads.share(work, 4, 2)
+
+
 @pytest.fixture
 def two_threads(torch):
     before = torch.get_num_threads()
@@ -173,36 +217,46 @@ def two_threads(torch):
     torch.set_num_threads(before)
 
 
-def test_threads_are_used_where_torch_has_several_and_a_batch_is_worth_them(torch, two_threads):
-    operations_for, large = of_torch().operations_for, torch.zeros(16, 3, 224, 224)
+@pytest.fixture
+def used(torch, monkeypatch):
+    """How many threads mixed each batch."""
+    from dali_mixup.backends import torch_cpu
 
-    assert operations_for(large) is of_torch().THREADED
-    assert operations_for(large.byte()) is of_torch().THREADED_CONVERTING
-    assert operations_for(large[:1]) is of_torch().ONE_THREAD
-    assert operations_for(large.to(torch.uint16)) is of_torch().ONE_THREAD
-    torch.set_num_threads(1)
-    assert operations_for(large) is of_torch().ONE_THREAD
-
-
-def test_a_loader_mixes_in_one_thread(torch, two_threads, monkeypatch):
-    used = []
-    choose = of_torch().operations_for
+    numbers = []
+    count = torch_cpu._workers
     monkeypatch.setattr(
-        "dali_mixup.backends.torch_cpu.operations_for",
-        lambda images: (used.append(choose(images)), used[-1])[1],
+        torch_cpu, "_workers", lambda images: (numbers.append(count(images)), numbers[-1])[1]
     )
+    return numbers
+
+
+def test_as_many_threads_as_torch_has_mix_large_batches(torch, two_threads, used):
+    require_loops()
+    mixup, large = Mixup(num_classes=16), torch.zeros(16, 3, 224, 224)
+
+    mixup(large, torch.arange(16))
+    mixup(large[:2], torch.arange(2))
+    torch.set_num_threads(1)
+    mixup(large, torch.arange(16))
+
+    assert used == [2, 1, 1]
+
+
+def test_a_loader_mixes_in_one_thread(torch, two_threads, used):
+    require_loops()
     images, labels = torch.zeros(16, 3, 224, 224), torch.arange(16)
     mixup = Mixup(num_classes=16)
 
     next(iter(MixupLoader([(images, labels)], mixup=mixup)))
     mixup(images, labels)
 
-    assert used == [of_torch().ONE_THREAD, of_torch().THREADED]
+    assert used == [1, 2]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_forked_process_does_not_wait_for_the_threads_of_torch(torch, two_threads):
+def test_a_forked_process_has_threads_of_its_own(torch, two_threads):
+    require_loops()
     images, plan = torch.rand(16, 3, 224, 224), unmixed(16)
     mixup = Mixup(num_classes=8)
     want, _ = mixup.mix(images, None, plan)
@@ -216,28 +270,13 @@ def test_a_forked_process_does_not_wait_for_the_threads_of_torch(torch, two_thre
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-@pytest.mark.parametrize("partners", [[], [0], [1, 0], [2, 0, 1], [0, 0, 0], [3, 3, 1, 1, 0]])
-def test_the_order_along_partners_has_each_sample_once(partners):
-    order = blocks.along_partners(partners)
-
-    assert sorted(order) == list(range(len(partners)))
-    for sample, following in itertools.pairwise(order):
-        assert following == partners[sample] or partners[sample] in order[: order.index(sample) + 1]
-
-
-def test_torch_loads_every_float16():
-    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
-    got = np.empty(every.shape, np.float32)
-
-    of_torch().ONE_THREAD.loads["float16"](got, every)
-
-    assert_same_bits(got, every.astype(np.float32))
-
-
-def _near(dtype, to_bits):
+def _near(dtype):
     """float32 at, between and beside all values of a 16-bit dtype, and at random."""
     bits = np.arange(1 << 16, dtype=np.uint32)
-    every = to_bits(bits)
+    if dtype == "bfloat16":
+        every = (bits << 16).view(np.float32)
+    else:
+        every = bits.astype(np.uint16).view(np.float16).astype(np.float32)
     finite = np.unique(every[np.isfinite(every)]).astype(np.float64)
     middle = ((finite[1:] + finite[:-1]) / 2).astype(np.float32)
     values = np.concatenate([every, middle])
@@ -247,33 +286,104 @@ def _near(dtype, to_bits):
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning", "ignore:overflow:RuntimeWarning")
-def test_torch_rounds_to_float16_as_numpy_does():
-    values = _near("float16", lambda bits: bits.astype(np.uint16).view(np.float16).astype("f4"))
-    got = np.empty(values.shape, np.float16)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_every_float32_is_rounded_to_nearest_even(dtype):
+    values = _near(dtype)
+    want = to_bfloat16(values) if dtype == "bfloat16" else values.astype(dtype)
 
-    of_torch().ONE_THREAD.stores["float16"](got, values.copy())
+    got = compiled(values.reshape(1, 1, 1, -1), unmixed(1), OutputFormat(dtype=dtype))
 
-    assert_same_bits(got, values.astype(np.float16))
+    assert_same_bits(got.reshape(-1), want)
 
 
-@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning", "ignore:overflow:RuntimeWarning")
-def test_torch_rounds_to_bfloat16_as_the_formula_does():
-    values = _near("bfloat16", lambda bits: (bits << 16).view(np.float32))
-    got = np.empty(values.shape, BFLOAT16)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_every_value_of_16_bits_is_read_exactly(dtype):
+    bits = np.arange(1 << 16, dtype=np.uint16)
+    every = bits.view(BFLOAT16 if dtype == "bfloat16" else np.float16)
 
-    of_torch().ONE_THREAD.stores["bfloat16"](got, values.copy())
+    got = compiled(every.reshape(1, 1, 1, -1), unmixed(1), OutputFormat(dtype="float32"))
 
-    assert_same_bits(got, to_bfloat16(values))
+    assert_same_bits(got.reshape(-1), to_float32(every))
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float16", "bfloat16", "float32"])
 def test_tensors_are_mixed_alike_by_any_number_of_threads(torch, monkeypatch, dtype, two_threads):
-    monkeypatch.setattr(of_torch(), "WORTH_THREADS", 1)
+    require_loops()
+    monkeypatch.setattr("dali_mixup.backends.torch_cpu.WORTH_A_THREAD", 1)
     images = (torch.rand(B, 3, 120, 120) * 255).to(getattr(torch, dtype))
     output = OutputFormat(dtype="float16", channels_last=True, mean=99.0, std=50.0)
     results = []
-    for threads in (2, 1):
-        torch.set_num_threads(threads)
+    for number in (3, 2, 1):
+        torch.set_num_threads(number)
         mixup = Mixup(num_classes=B, cutmix_alpha=1.0, mode="elem", output=output)
         results.append(mixup(images, torch.arange(B))[0].view(torch.int16))
-    assert torch.equal(*results)
+    assert torch.equal(results[0], results[2])
+    assert torch.equal(results[1], results[2])
+
+
+LARGE = np.ones((8, 3, 224, 224), np.float32)
+
+
+def test_without_numba_numpy_mixes_and_says_so():
+    program = """if True:
+        import sys, warnings
+        sys.modules["numba"] = None
+        import numpy as np
+        from dali_mixup.backends import cpu
+        from dali_mixup.plan import unmixed
+        images = np.ones((8, 3, 224, 224), np.float32)
+        with warnings.catch_warnings(record=True) as caught:
+            assert (cpu.blend(images[:1], unmixed(1)) == 1).all()
+            assert not caught
+            assert (cpu.blend(images, unmixed(8)) == 1).all()
+        [warning] = caught
+        assert warning.category.__name__ == "UncompiledWarning"
+        assert "pip install numba" in str(warning.message)
+    """
+
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_processor_without_float16_leaves_it_to_numpy(monkeypatch):
+    monkeypatch.setattr(require_loops(), "converts_float16", lambda: False)
+    half = OutputFormat(dtype="float16")
+
+    with pytest.warns(UncompiledWarning, match="without instructions for float16"):
+        mixed = cpu.blend(LARGE, unmixed(8), half)
+
+    assert (mixed == LARGE).all()
+    assert mixed.dtype == np.float16
+    compiled(LARGE, unmixed(8))
+
+
+@pytest.mark.parametrize("variables", [{"NUMBA_DISABLE_JIT": "1"}, {"NUMBA_CPU_NAME": "generic"}])
+def test_settings_of_numba_change_no_bit(variables):
+    require_loops()
+    program = """if True:
+        import numpy as np
+        from dali_mixup import MixPlan, OutputFormat
+        from dali_mixup.backends import cpu, reference
+        images = np.random.default_rng(0).random((3, 3, 8, 8), np.float32)
+        batch = images, MixPlan([1, 2, 0], [0.3] * 3), OutputFormat(dtype="float16", mean=0.4)
+        assert cpu.blend(*batch).tobytes() == reference.blend(*batch).tobytes()
+    """
+
+    subprocess.run([sys.executable, "-c", program], env=os.environ | variables, check=True)
+
+
+def test_a_folder_that_cannot_be_written_to_costs_the_cache_alone(tmp_path):
+    require_loops()
+    package = Path(cpu.__file__).parents[1]
+    shutil.copytree(package, tmp_path / "dali_mixup", ignore=shutil.ignore_patterns("__pycache__"))
+    program = """if True:
+        from numba.core import caching
+        caching.CacheImpl._locator_classes = []  # no folder can be written to
+        import numpy as np
+        from dali_mixup import MixPlan
+        from dali_mixup.backends import cpu, loops
+        images = np.eye(4, dtype=np.float32).reshape(4, 1, 2, 2)
+        cpu.blend(images, MixPlan([1, 2, 3, 0], [0.5] * 4))
+        assert len(loops.mix_samples.signatures) == 1
+    """
+
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)

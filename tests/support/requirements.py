@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import pytest
 
-BACKENDS = ("numpy", "host", "ptx", "torch", "dali", "dynamic", "cupy")
+BACKENDS = ("numpy", "numba", "host", "ptx", "torch", "dali", "dynamic", "cupy")
 VARIABLE = "DALI_MIXUP_TEST_BACKENDS"
 
 
