@@ -378,18 +378,16 @@ class Mixup:
         """:meth:`plan_for` in a run, whose DataLoader's worker is part of the position."""
         if not (self.enabled and mixed):
             return unmixed(images.batch_size)
-        ignored = self._ignored(labels)
+        ignored = None if self.ignore_index is None else self._ignored(labels, self.ignore_index)
         if ignored is None:
             return self._draw(images.batch_size, images.size, position)
         kept = np.flatnonzero(~ignored)
         return among(self._draw(len(kept), images.size, position), kept, images.batch_size)
 
-    def _ignored(self, labels: Any) -> NDArray[np.bool_] | None:
+    def _ignored(self, labels: Any, ignore_index: int) -> NDArray[np.bool_] | None:
         """Which samples have the label `ignore_index`, shape (B,); None where none has it."""
-        if self.ignore_index is None or labels is None:
-            return None
-        ignored = is_ignored(labels, self.ignore_index)
-        return ignored if ignored.any() else None
+        ignored = None if labels is None else is_ignored(labels, ignore_index)
+        return ignored if ignored is not None and ignored.any() else None
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of an epoch, for calls that draw their own plans.
@@ -491,10 +489,12 @@ class Mixup:
     def _mix(self, images: Images, labels: Any, plan: MixPlan) -> tuple[Any, Any]:
         if not hasattr(plan, "require_fit"):
             raise TypeError(f"plan: expected a MixPlan or a DevicePlan, got {plan!r}")
-        ignored = self._ignored(labels)
-        if ignored is not None:
-            require_left_alone(getattr(plan, "plan", plan), ignored)  # also of a DevicePlan
-            labels = without_ignored(labels, self.ignore_index or 0)
+        ignored = None
+        if self.ignore_index is not None:
+            ignored = self._ignored(labels, self.ignore_index)
+            if ignored is not None:
+                require_left_alone(getattr(plan, "plan", plan), ignored)  # also of a DevicePlan
+                labels = without_ignored(labels, self.ignore_index)
         mixed, targets = self._mix_heads(images, labels, plan)
         if not self._judged:
             self._judged = True

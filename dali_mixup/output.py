@@ -56,11 +56,11 @@ class Conversion(NamedTuple):
 
     @property
     def memory_shape(self) -> tuple[int, ...]:
-        return self._shape(self.memory_layout)
+        return _shape(self, self.memory_layout)
 
     @property
     def out_shape(self) -> tuple[int, ...]:
-        return self._shape(self.out_layout)
+        return _shape(self, self.out_layout)
 
     @property
     def of_a_frame(self) -> Conversion:
@@ -69,9 +69,11 @@ class Conversion(NamedTuple):
         in_layout, out_layout = layouts
         return self._replace(frames=1, in_layout=in_layout, out_layout=out_layout)
 
-    def _shape(self, layout: str) -> tuple[int, ...]:
-        sides = {"F": self.frames, "C": self.channels, "H": self.height, "W": self.width}
-        return self.batch, *(sides[axis] for axis in layout)
+
+@lru_cache
+def _shape(form: Conversion, layout: str) -> tuple[int, ...]:
+    sides = {"F": form.frames, "C": form.channels, "H": form.height, "W": form.width}
+    return form.batch, *(sides[axis] for axis in layout)
 
 
 @dataclass(frozen=True)

@@ -234,6 +234,8 @@ class _Drawing(threading.local):
     def __init__(self) -> None:
         bits = np.random.Philox(0)
         self.bits, self.generator, self.state = bits, np.random.Generator(bits), bits.state
+        self.position = self.state["state"]
+        self.counter = self.position["counter"]
 
 
 _INT32, _FLOAT32 = np.dtype(np.int32), np.dtype(np.float32)
@@ -255,9 +257,8 @@ def keyed_generator(
     Philox's key follows from seed, rank, stream and worker, its counter from epoch and step. The
     generator is this thread's only one: the next call sets it to another key.
     """
-    position = _drawing.state["state"]
-    position["counter"][2:] = step, epoch
-    position["key"] = _key(seed, (rank, stream, *worker))
+    _drawing.counter[2], _drawing.counter[3] = step, epoch
+    _drawing.position["key"] = _key(seed, (rank, stream, *worker))
     _drawing.bits.state = _drawing.state
     return _drawing.generator
 
@@ -298,7 +299,9 @@ def draw_plan(
         return MixPlan._drawn(partner, lam, box, image_size)
     share, edges = _draw_one(rng, image_size, draws)
     box = None if edges is None else np.full((batch_size, 4), edges, np.int32)
-    return MixPlan._drawn(partner, np.full(batch_size, share, np.float32), box, image_size)
+    lam = np.empty(batch_size, np.float32)
+    lam.fill(share)
+    return MixPlan._drawn(partner, lam, box, image_size)
 
 
 def _draw_one(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dali_mixup.backends.labels import label_form
 from dali_mixup.output import BFLOAT16, Conversion, OutputFormat
 from dali_mixup.plan import MixPlan
 
@@ -78,6 +79,34 @@ def prepare(
     if np.may_share_memory(out, images):
         raise ValueError("out: expected memory of its own, got memory that the images share")
     return images, form, out
+
+
+def prepare_labels(
+    labels: Any,
+    plan: MixPlan,
+    num_classes: int | None,
+    out: Any,
+    empty: Callable[..., Array] = np.empty,
+) -> tuple[Array, bool, Float32Array]:
+    """The labels, whether they are class ids, and the array for the mixed ones, as `prepare`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `labels`, `num_classes` or `out` do not go together, or the plan does not fit.
+    """
+    labels = as_array(labels)
+    form = label_form(labels.shape, kind_of(labels), len(plan), num_classes)
+    if form.num_classes is None:
+        raise ValueError("num_classes: expected an int beside class ids, got None")
+    shape = len(plan), form.num_classes
+    if out is None:
+        out = empty(shape, np.float32)
+    elif out.shape != shape or out.dtype != np.float32:
+        raise ValueError(f"out: expected float32 {shape}, got {out.dtype} {out.shape}")
+    elif np.may_share_memory(out, labels):
+        raise ValueError("out: expected memory of its own, got memory that the labels share")
+    return labels, form.ids, out
 
 
 def as_float32(pixels: Array) -> Float32Array:

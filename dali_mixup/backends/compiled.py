@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from dali_mixup.backends import loops, threads
-from dali_mixup.backends.arrays import Array, in_order
+from dali_mixup.backends.arrays import Array, Float32Array, in_order
+from dali_mixup.backends.labels import bad_label, smoothing
 from dali_mixup.backends.memory import Recycler
 from dali_mixup.output import Conversion
 from dali_mixup.plan import MixPlan
@@ -44,9 +46,25 @@ def mix_into(out: Array, images: Array, plan: MixPlan, form: Conversion, workers
         plan.partner,
         plan.lam,
         _NO_BOXES if plan.box is None else plan.box,
-        _for_loops(form, order),
+        _for_loops(form, order, plan.box is not None),
     )
     threads.share(lambda first, last: loops.mix_samples(first, last, *arguments), len(out), workers)
+
+
+def mix_ids_into(out: Float32Array, labels: Array, plan: MixPlan, label_smoothing: float) -> None:
+    """Mix class ids into a contiguous array of shape (B, num_classes).
+
+    Raises
+    ------
+    ValueError
+        A class id is out of range. It is named with its row.
+    """
+    num_classes = out.shape[1]
+    smoothed = smoothing(label_smoothing, num_classes)
+    ids = labels.reshape(-1).astype(np.int64)
+    bad = loops.mix_class_ids(out, ids, plan.partner, plan.lam, *smoothed)
+    if bad >= 0:
+        raise bad_label(bad, int(labels.reshape(-1)[bad]), num_classes)
 
 
 def _contiguous(images: Array, layout: str) -> tuple[Array, str]:
@@ -61,16 +79,18 @@ def _contiguous(images: Array, layout: str) -> tuple[Array, str]:
 
 
 def _flat(batch: Array, *, writable: bool) -> Array:
-    """A batch as ``(B, values)``; what can be written to is another type to numba."""
-    flat = batch.reshape(len(batch), -1)
+    """A batch as values; what can be written to is another type to numba."""
+    flat = batch.reshape(-1)
     flat = flat.view(loops.FLOAT16 if flat.dtype == np.float16 else flat.dtype)
     flat.setflags(write=writable)
     return flat
 
 
 @lru_cache(maxsize=16)
-def _for_loops(form: Conversion, order: str) -> tuple[Any, ...]:
+def _for_loops(form: Conversion, order: str, boxed: bool) -> tuple[Any, ...]:
     """What the loops know of a conversion of images whose axes have this `order`.
+
+    Without boxes, normalisation and another order, a sample is a single row of pixels.
 
     Returns
     -------
@@ -82,6 +102,8 @@ def _for_loops(form: Conversion, order: str) -> tuple[Any, ...]:
         0 and 1 without normalisation, which change no bit.
     """
     sides = {"F": form.frames, "C": form.channels, "H": form.height, "W": form.width}
+    if not boxed and form.mean is None and order == form.memory_layout:
+        sides = {"F": 1, "C": 1, "H": 1, "W": math.prod(sides.values())}
     geometry = [*sides.values()]
     for axes in (order, form.memory_layout):
         step, steps = 1, dict.fromkeys(sides, 0)
@@ -89,7 +111,8 @@ def _for_loops(form: Conversion, order: str) -> tuple[Any, ...]:
             steps[axis] = step
             step *= sides[axis]
         geometry += [steps["F"], steps["C"], steps["W"]]
-    mean, inverse_std = form.mean or (0,) * form.channels, form.inverse_std or (1,) * form.channels
+    mean = form.mean or (0,) * sides["C"]
+    inverse_std = form.inverse_std or (1,) * sides["C"]
     return (
         np.array(geometry),
         form.mean is not None,

@@ -11,8 +11,8 @@ import numpy as np
 
 from dali_mixup.advice import advise_compiling
 from dali_mixup.backends import reference
-from dali_mixup.backends.arrays import Array, in_order, prepare
-from dali_mixup.backends.reference import label_pairs, mix_masks, soft_labels
+from dali_mixup.backends.arrays import Array, Float32Array, in_order, prepare, prepare_labels
+from dali_mixup.backends.reference import label_pairs, mix_masks
 from dali_mixup.output import OutputFormat
 from dali_mixup.plan import MixPlan
 
@@ -53,6 +53,27 @@ def blend(
     loops.mix_into(memory, images, plan, form, workers)
     if memory is not ordered:
         np.copyto(ordered, memory)
+    return out
+
+
+def soft_labels(
+    labels: Array,
+    plan: MixPlan,
+    num_classes: int | None = None,
+    label_smoothing: float = 0.0,
+    out: Float32Array | None = None,
+    empty: Callable[..., Array] = np.empty,
+) -> Float32Array:
+    """:func:`dali_mixup.backends.reference.soft_labels`, with the same bits.
+
+    `empty` allocates the result where `out` is None.
+    """
+    labels, are_ids, out = prepare_labels(labels, plan, num_classes, out, empty)
+    loops, _ = compiled_loops()
+    if loops is not None and are_ids and out.flags.c_contiguous:
+        loops.mix_ids_into(out, labels, plan, label_smoothing)
+    else:
+        reference.mix_labels_into(out, labels, plan, are_ids, label_smoothing)
     return out
 
 
@@ -104,5 +125,4 @@ def mix_labels(
     """Mix labels alone, as :func:`mix` does; GPU backends take the device of the images."""
     if targets == "pairs":
         return label_pairs(labels, plan, num_classes)
-    soft = empty((len(plan), num_classes), np.float32)
-    return soft_labels(labels, plan, num_classes, label_smoothing, out=soft)
+    return soft_labels(labels, plan, num_classes, label_smoothing, empty=empty)

@@ -8,6 +8,7 @@ from typing import Any
 from dali_mixup.checks import require_int
 
 Classes = int | None | Mapping[str, int | None]
+"""Of a Mixup, whose mappings are dicts."""
 
 
 def checked_classes(num_classes: Any) -> Classes:
@@ -33,12 +34,12 @@ def checked_classes(num_classes: Any) -> Classes:
 
 def classes_of_heads(num_classes: Classes) -> tuple[int | None, ...]:
     """The number of classes of each head."""
-    return tuple(num_classes.values()) if isinstance(num_classes, Mapping) else (num_classes,)
+    return tuple(num_classes.values()) if isinstance(num_classes, dict) else (num_classes,)  # type: ignore[return-value]
 
 
 def named_heads(num_classes: Classes) -> tuple[str, ...]:
     """The names of the heads, where there are several."""
-    return tuple(num_classes) if isinstance(num_classes, Mapping) else ()
+    return tuple(num_classes) if isinstance(num_classes, dict) else ()
 
 
 def split(labels: Any, num_classes: Classes) -> Sequence[Any]:
@@ -49,7 +50,7 @@ def split(labels: Any, num_classes: Classes) -> Sequence[Any]:
     TypeError, ValueError
         `labels` and `num_classes` are not of the same heads.
     """
-    if not isinstance(num_classes, Mapping):
+    if not isinstance(num_classes, dict):
         if isinstance(labels, (Mapping, tuple, list)):
             raise TypeError(
                 f"labels: expected a tensor or an array beside num_classes={num_classes}, got a "
@@ -78,7 +79,7 @@ def split(labels: Any, num_classes: Classes) -> Sequence[Any]:
 
 def in_the_form_of(labels: Any, targets: list[Any], num_classes: Classes) -> Any:
     """The targets of all heads, in the order of `num_classes`, in the form of their labels."""
-    if isinstance(num_classes, Mapping) and isinstance(_named(labels), Mapping):
+    if isinstance(num_classes, dict) and isinstance(_named(labels), Mapping):
         named = dict(zip(num_classes, targets, strict=True))
         return named if isinstance(labels, Mapping) else type(labels)(**named)
     return tuple(targets) if isinstance(labels, (tuple, list)) else targets[0]

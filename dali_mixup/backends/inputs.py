@@ -41,7 +41,7 @@ class Images(NamedTuple):
 
     @property
     def batch_size(self) -> int:
-        return len(self.pixels)
+        return int(self.pixels.shape[0])
 
     @property
     def size(self) -> tuple[int, int]:

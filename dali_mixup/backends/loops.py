@@ -186,9 +186,13 @@ def _keep_order(to, mixed, channels, mean, inverse_std):
 
 @njit(**_OPTIONS)
 def _mix_rows(
-    to, own, partner, lam, first, count, rows, scratch, geometry, normalized, mean, inverse_std
-):
-    """Mix `count` pixels in each of `rows` rows, the first at pixel `first`, of all channels."""
+    out, to, pixels, own, partner, lam, first, count, rows,
+    scratch, geometry, normalized, mean, inverse_std,
+):  # fmt: skip
+    """Mix `count` pixels in each of `rows` rows, the first at pixel `first`, of all channels.
+
+    `to`, `own` and `partner` say where the samples begin.
+    """
     frames, channels, width = geometry[0], geometry[1], geometry[3]
     from_frame, from_channel, from_pixel = geometry[4], geometry[5], geometry[6]
     to_frame, to_channel, to_pixel = geometry[7], geometry[8], geometry[9]
@@ -199,10 +203,11 @@ def _mix_rows(
             for c in range(planes):
                 for row in range(rows):
                     start = first + row * width
-                    a = frame * from_frame + c * from_channel + start * from_pixel
-                    b = frame * to_frame + c * to_channel + start * to_pixel
+                    at = frame * from_frame + c * from_channel + start * from_pixel
+                    a, b = own + at, partner + at
+                    t = to + frame * to_frame + c * to_channel + start * to_pixel
                     _weigh(
-                        to[b : b + n], own[a : a + n], partner[a : a + n],
+                        out[t : t + n], pixels[a : a + n], pixels[b : b + n],
                         lam, mean[c], inverse_std[c],
                     )  # fmt: skip
         return
@@ -210,38 +215,64 @@ def _mix_rows(
         for row in range(rows):
             begin = first + row * width
             for start in range(begin, begin + count, RUN):
-                pixels = min(RUN, begin + count - start)
-                n = pixels * from_pixel
+                run = min(RUN, begin + count - start)
+                n = run * from_pixel
                 for c in range(planes):
-                    a = frame * from_frame + c * from_channel + start * from_pixel
+                    at = frame * from_frame + c * from_channel + start * from_pixel
+                    a, b, s = own + at, partner + at, c * RUN
                     _weigh(
-                        scratch[c * RUN : c * RUN + n], own[a : a + n], partner[a : a + n],
+                        scratch[s : s + n], pixels[a : a + n], pixels[b : b + n],
                         lam, np.float32(0), np.float32(1),
                     )  # fmt: skip
-                b, n = frame * to_frame + start * to_pixel, pixels * channels
+                t, n = to + frame * to_frame + start * to_pixel, run * channels
                 if to_pixel == 1:
-                    _split(to[b:], to_channel, scratch[:n], mean, inverse_std)
+                    _split(out[t:], to_channel, scratch[:n], mean, inverse_std)
                 elif from_pixel == 1:
-                    _join(to[b : b + n], scratch, mean, inverse_std)
+                    _join(out[t : t + n], scratch, mean, inverse_std)
                 elif channels == 3:
-                    _keep_order(to[b : b + n], scratch, 3, mean, inverse_std)
+                    _keep_order(out[t : t + n], scratch, 3, mean, inverse_std)
                 else:
-                    _keep_order(to[b : b + n], scratch, channels, mean, inverse_std)
+                    _keep_order(out[t : t + n], scratch, channels, mean, inverse_std)
 
 
 @_cached
 def mix_samples(first, last, pixels, out, partners, lam, boxes, form):
     """Mix the samples from `first` to `last`."""
     channels, height, width = form[0][1], form[0][2], form[0][3]
+    size = len(out) // len(partners)
     scratch = np.empty(RUN * channels, np.float32)
     for i in range(first, last):
-        y0, y1, x0, x1 = 0, 0, 0, 0
+        to, partner, share = i * size, partners[i] * size, lam[i]
         if len(boxes):
             y0, y1, x0, x1 = boxes[i, 0], boxes[i, 1], boxes[i, 2], boxes[i, 3]
-        boxed = y0 < y1 and x0 < x1
-        to, own, partner = out[i], pixels[i], pixels[partners[i]]
-        share = np.float32(1) if boxed else lam[i]
-        _mix_rows(to, own, partner, share, 0, height * width, 1, scratch, *form)
-        if boxed:
-            start, none = y0 * width + x0, np.float32(0)
-            _mix_rows(to, own, partner, none, start, x1 - x0, y1 - y0, scratch, *form)
+            if y0 < y1 and x0 < x1:
+                _mix_rows(
+                    out, to, pixels, to, partner, np.float32(1), 0, height * width, 1,
+                    scratch, *form,
+                )  # fmt: skip
+                _mix_rows(
+                    out, to, pixels, to, partner, np.float32(0), y0 * width + x0, x1 - x0, y1 - y0,
+                    scratch, *form,
+                )  # fmt: skip
+                continue
+        _mix_rows(out, to, pixels, to, partner, share, 0, height * width, 1, scratch, *form)
+
+
+@_cached
+def mix_class_ids(out, ids, partners, lam, keep, off):
+    """Write soft labels; return the row of the first class id that is out of range, or -1."""
+    num_classes = out.shape[1]
+    for i in range(len(ids)):
+        if ids[i] < 0 or ids[i] >= num_classes:
+            return i
+    on = keep + off
+    for i in range(len(ids)):
+        own, partner = ids[i], ids[partners[i]]
+        rest = np.float32(1) - lam[i]
+        out[i] = lam[i] * off + rest * off
+        if own == partner:
+            out[i, own] = lam[i] * on + rest * on
+        else:
+            out[i, own] = lam[i] * on + rest * off
+            out[i, partner] = lam[i] * off + rest * on
+    return -1

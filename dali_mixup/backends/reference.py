@@ -19,6 +19,7 @@ from dali_mixup.backends.arrays import (
     in_order,
     kind_of,
     prepare,
+    prepare_labels,
     store,
 )
 from dali_mixup.backends.labels import class_ids, label_form, no_pairs, smoothing
@@ -137,22 +138,20 @@ def soft_labels(
     TypeError, ValueError
         Input outside the above. A class id out of range is named with its row.
     """
-    labels = as_array(labels)
-    form = label_form(labels.shape, kind_of(labels), len(plan), num_classes)
-    if form.num_classes is None:
-        raise ValueError("num_classes: expected an int beside class ids, got None")
-    shape = len(plan), form.num_classes
-    if out is None:
-        out = np.empty(shape, np.float32)
-    elif out.shape != shape or out.dtype != np.float32:
-        raise ValueError(f"out: expected float32 {shape}, got {out.dtype} {out.shape}")
-    elif np.may_share_memory(out, labels):
-        raise ValueError("out: expected memory of its own, got memory that the labels share")
+    labels, are_ids, out = prepare_labels(labels, plan, num_classes, out)
+    mix_labels_into(out, labels, plan, are_ids, label_smoothing)
+    return out
 
-    keep, off = smoothing(label_smoothing, form.num_classes)
+
+def mix_labels_into(
+    out: Float32Array, labels: Array, plan: MixPlan, are_ids: bool, label_smoothing: float
+) -> None:
+    """Mix class ids, or dense rows, into an array of shape (B, num_classes)."""
+    num_classes = out.shape[1]
+    keep, off = smoothing(label_smoothing, num_classes)
     lam, rest = plan.lam, np.float32(1) - plan.lam
-    if form.ids:
-        own = class_ids(labels, form.num_classes)
+    if are_ids:
+        own = class_ids(labels, num_classes)
         partner = own[plan.partner]
         on = keep + off
         own_on, partner_on = lam * on, rest * on
@@ -161,7 +160,7 @@ def soft_labels(
         row = np.arange(len(plan))
         out[row, partner] = own_off + partner_on
         out[row, own] = own_on + np.where(own == partner, partner_on, partner_off)
-        return out
+        return
 
     smooth = keep * as_float32(labels) + off
     partners = smooth[plan.partner]
@@ -170,7 +169,6 @@ def soft_labels(
         out += rest[:, None] * partners
     out[lam == 1] = smooth[lam == 1]
     out[lam == 0] = partners[lam == 0]
-    return out
 
 
 def label_pairs(

@@ -19,6 +19,9 @@ def share(work: Callable[[int, int], object], count: int, workers: int) -> None:
 
     The thread that calls works as well. `work` releases the GIL.
     """
+    if workers == 1:
+        work(0, count)
+        return
     edges = [count * part // workers for part in range(workers + 1)]
     own, *others = pairwise(edges)
     waiting = [_pool(workers).submit(work, *part) for part in others]

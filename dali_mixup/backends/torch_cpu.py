@@ -30,9 +30,12 @@ def mix(
     layout: str,
     **settings: Any,
 ) -> tuple[torch.Tensor, Any]:
-    """:func:`dali_mixup.backends.cpu.mix`, with tensors in and out."""
+    """:func:`dali_mixup.backends.cpu.mix`, with tensors in and out.
+
+    `images` are what :func:`dali_mixup.backends.inputs.as_images` returned.
+    """
     mixed, target = cpu.mix(
-        _as_numpy(images, "images"),
+        _view(images),
         None if labels is None else _as_numpy(labels, "labels"),
         plan,
         keep_channels_last(output) if is_channels_last(images, layout) else output,
@@ -64,7 +67,11 @@ def _as_numpy(tensor: torch.Tensor, name: str) -> NDArray[Any]:
     if not isinstance(tensor, torch.Tensor) or tensor.device.type != "cpu":
         got = f"{tensor.device}" if isinstance(tensor, torch.Tensor) else type(tensor).__name__
         raise TypeError(f"{name}: expected a torch tensor on the CPU, got {got}")
-    tensor = as_dense(tensor, name)
+    return _view(as_dense(tensor, name))
+
+
+def _view(tensor: torch.Tensor) -> NDArray[Any]:
+    """An array over the memory of a tensor."""
     if tensor.dtype == torch.bfloat16:
         return tensor.view(torch.int16).numpy().view(BFLOAT16)
     return tensor.numpy()

@@ -9,10 +9,16 @@ import numpy as np
 import pytest
 from support.requirements import require
 
+from dali_mixup.backends import memory
 from dali_mixup.backends.memory import Recycler
 from dali_mixup.output import BFLOAT16
 
 MEGABYTE = 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def every_size(monkeypatch):
+    monkeypatch.setattr(memory, "FEW", 1)
 
 
 def address(array):
