@@ -47,7 +47,7 @@ def main() -> None:
         show(work, measured)
         rows += [{"work": work} | row for row in measured]
     if arguments.json:
-        packages = ("numpy", "torch", "torchvision")
+        packages = ("numpy", "numba", "torch", "torchvision")
         record(arguments.json, cores=1, packages=packages, rows=rows)
 
 

@@ -1,6 +1,6 @@
 """Blended images and soft labels on one core and on two: dali-mixup beside its peers, ms an image.
 
-Every method hands out 64 float32 images of 3 x 224 x 224 and dense labels of 1,000 classes; giving
+Every method hands out 64 images of 3 x 224 x 224 and dense labels of 1,000 classes; giving
 the result back belongs to its time. Fresh memory costs page faults, so the run is repeated with
 glibc set to keep freed memory (the condition "memory kept"). On one core all methods have one
 thread, and on two cores two.
@@ -14,14 +14,16 @@ import os
 import subprocess
 import sys
 import tempfile
+import warnings
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
 
+from dali_mixup.advice import UncompiledWarning
 from dali_mixup.backends import cpu
-from dali_mixup.backends.torch_operations import operations_for
 from dali_mixup.cli.bench import (
     Method,
     Work,
@@ -49,6 +51,7 @@ def main() -> None:
     for title, work in {
         "float32 CHW -> float32 CHW + soft labels": Work(from_uint8=False),
         "uint8 HWC -> normalised float32 CHW + soft labels": Work(),
+        "uint8 HWC -> normalised float16 CHW + soft labels": Work(dtype="float16"),
     }.items():
         for threads in (1, 2):
             run_on(threads)
@@ -59,7 +62,12 @@ def main() -> None:
     if not memory_is_kept:
         rows += rows_with_memory_kept(arguments.rounds)
     if arguments.json:
-        record(arguments.json, cores=len(CORES), packages=("numpy", "torch", *PEERS), rows=rows)
+        record(
+            arguments.json,
+            cores=len(CORES),
+            packages=("numpy", "numba", "torch", *PEERS),
+            rows=rows,
+        )
 
 
 def run_on(threads: int) -> None:
@@ -73,6 +81,7 @@ def every_method(work: Work) -> dict[str, Method | None]:
     compiled = torch.compile(written_out(work))
     return methods(work) | {
         "dali-mixup, blend alone": into_memory_that_is_there(work, images),
+        "dali-mixup, without numba": without_numba(partial(work.mixup, images, labels)),
         "torch.compile": with_draws(compiled, images, labels),
     }
 
@@ -81,11 +90,21 @@ def into_memory_that_is_there(work: Work, images: torch.Tensor) -> Method:
     """The images without labels, plan and memory of the output."""
     mixup = work.mixup
     plan = mixup.plan(work.batch_size)
-    mixed = np.zeros(work.output_shape, np.float32)
+    mixed = np.zeros(work.output_shape, work.dtype)
     return partial(
         cpu.blend, images.numpy(), plan, mixup.output,
-        layout=mixup.layout, out=mixed, operations=operations_for(images),
+        layout=mixup.layout, out=mixed, workers=torch.get_num_threads(),
     )  # fmt: skip
+
+
+def without_numba(method: Method) -> Method:
+    """The reference, in plain numpy."""
+
+    def call() -> object:
+        with patch.object(cpu, "compiled_loops", lambda: (None, "not asked for")):
+            return method()
+
+    return call
 
 
 def measure(methods: dict[str, Method | None], rounds: int) -> list[Row]:
@@ -106,4 +125,5 @@ def rows_with_memory_kept(rounds: int) -> list[Row]:
 
 
 if __name__ == "__main__":
+    warnings.simplefilter("ignore", UncompiledWarning)
     main()

@@ -41,7 +41,7 @@ def main() -> None:
             about = {"grows": grows, "batch": work.batch_size, "side": work.image_size}
             rows += [about | row for row in measured]
     if arguments.json:
-        packages = ("numpy", "torch", "timm")
+        packages = ("numpy", "numba", "torch", "timm")
         record(arguments.json, cores=len(CORES), packages=packages, rows=rows)
         plot(rows).savefig(arguments.json.with_suffix(".png"), dpi=120)
 

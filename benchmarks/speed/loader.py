@@ -58,7 +58,7 @@ def main() -> None:
     cores = len(os.sched_getaffinity(0))
     show(f"{BATCH} x {SIDE} x {SIDE} x 3, {THREADS} DALI threads, {cores} cores", rows)
     if arguments.json:
-        packages = ("numpy", "torch", "nvidia-dali-cuda120", *PEERS)
+        packages = ("numpy", "numba", "torch", "nvidia-dali-cuda120", *PEERS)
         record(arguments.json, cores=cores, packages=packages, rows=rows)
 
 

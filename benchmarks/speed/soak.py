@@ -97,7 +97,7 @@ def main() -> None:
     for row in rows:
         show(row)
     if arguments.json:
-        packages = ("numpy", "torch", "nvidia-dali-cuda120")
+        packages = ("numpy", "numba", "torch", "nvidia-dali-cuda120")
         record(arguments.json, cores=len(os.sched_getaffinity(0)), packages=packages, rows=rows)
     found = [f"{row['part']}: {problem}" for row in rows for problem in row["problems"]]
     sys.exit("\n".join(found) or None)

@@ -51,7 +51,7 @@ def main() -> None:
         show(f"{model}, {work.title}", measured)
         rows += [{"model": model, "work": work.title} | row for row in measured]
     if flags.json:
-        packages = ("numpy", "torch", "torchvision", "timm")
+        packages = ("numpy", "numba", "torch", "torchvision", "timm")
         cores = torch.get_num_threads()
         record(flags.json, cores=cores, packages=packages, rows=rows, **(card() if GPU else {}))
 

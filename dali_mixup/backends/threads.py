@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import ContextVar
 from itertools import pairwise
 
@@ -12,6 +14,10 @@ in_a_loader: ContextVar[bool] = ContextVar("in_a_loader", default=False)
 """Whether a loader mixes, which leaves the other cores to those who prepare the next batches."""
 
 _pools: dict[int, ThreadPoolExecutor] = {}
+
+
+PARTS = 8
+"""For each thread, so that one that has its core for itself takes more of them."""
 
 
 def share(work: Callable[[int, int], object], count: int, workers: int) -> None:
@@ -22,12 +28,19 @@ def share(work: Callable[[int, int], object], count: int, workers: int) -> None:
     if workers == 1:
         work(0, count)
         return
-    edges = [count * part // workers for part in range(workers + 1)]
-    own, *others = pairwise(edges)
-    waiting = [_pool(workers).submit(work, *part) for part in others]
-    work(*own)
-    for part in waiting:
-        part.result()
+    number = max(1, min(workers * PARTS, count))
+    parts = deque(pairwise(count * part // number for part in range(number + 1)))
+
+    def take_parts() -> None:
+        with suppress(IndexError):
+            while True:
+                work(*parts.popleft())
+
+    helpers = [_pool(workers).submit(take_parts) for _ in range(workers - 1)]
+    take_parts()
+    for helper in helpers:
+        if not helper.cancel():
+            helper.result()
 
 
 def _pool(workers: int) -> ThreadPoolExecutor:

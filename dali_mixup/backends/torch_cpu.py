@@ -16,7 +16,7 @@ from dali_mixup.output import BFLOAT16, OutputFormat
 from dali_mixup.plan import MixPlan
 
 WORTH_A_THREAD = 1 << 20
-"""Values that take longer to mix than a thread takes to begin."""
+"""Values for each thread; with fewer, waking the threads takes longer than they save."""
 
 _memory = Recycler()
 
@@ -88,7 +88,7 @@ def _workers(images: torch.Tensor) -> int:
     """Threads that mix: as many as torch has, and one in a loader."""
     if in_a_loader.get():
         return 1
-    return min(torch.get_num_threads(), 1 + images.numel() // WORTH_A_THREAD)
+    return max(1, min(torch.get_num_threads(), images.numel() // WORTH_A_THREAD))
 
 
 def _as_tensors(target: Any) -> Any:

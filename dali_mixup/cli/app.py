@@ -212,7 +212,7 @@ def bench(
         console.print(f"{png}: the first table as bars")
     if json:
         hardware = card() if device == "cuda" else {}
-        packages = ("dali-mixup", "numpy", "torch", *PEERS)
+        packages = ("dali-mixup", "numpy", "numba", "torch", *PEERS)
         record(json, cores=threads, packages=packages, rows=recorded, **hardware)
         console.print(f"{json}: all figures, with machine and versions")
 
