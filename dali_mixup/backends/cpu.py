@@ -41,16 +41,16 @@ def blend(
         The number of threads; the reference works in one.
     """
     images, form, out = prepare(images, plan, output, layout, out, empty)
-    loops, obstacle = compiled_loops()
-    if loops is not None:
-        obstacle = loops.obstacle(form)
+    compiled, obstacle = compiled_loops()
+    if compiled is not None:
+        obstacle = compiled.obstacle(form)
     if obstacle:
         advise_compiling(obstacle, images.size, stacklevel=2)
         reference.mix_into(out, images, plan, form)
         return out
     ordered = in_order(out, form.out_layout, form.memory_layout)
     memory = ordered if ordered.flags.c_contiguous else np.empty_like(ordered, order="C")
-    loops.mix_into(memory, images, plan, form, workers)
+    compiled.mix_into(memory, images, plan, form, workers)
     if memory is not ordered:
         np.copyto(ordered, memory)
     return out
@@ -69,9 +69,9 @@ def soft_labels(
     `empty` allocates the result where `out` is None.
     """
     labels, are_ids, out = prepare_labels(labels, plan, num_classes, out, empty)
-    loops, _ = compiled_loops()
-    if loops is not None and are_ids and out.flags.c_contiguous:
-        loops.mix_ids_into(out, labels, plan, label_smoothing)
+    compiled, _ = compiled_loops()
+    if compiled is not None and are_ids and out.flags.c_contiguous:
+        compiled.mix_ids_into(out, labels, plan, label_smoothing)
     else:
         reference.mix_labels_into(out, labels, plan, are_ids, label_smoothing)
     return out

@@ -6,18 +6,16 @@ import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from contextvars import ContextVar
 from itertools import pairwise
 
 in_a_loader: ContextVar[bool] = ContextVar("in_a_loader", default=False)
 """Whether a loader mixes, which leaves the other cores to those who prepare the next batches."""
 
-_pools: dict[int, ThreadPoolExecutor] = {}
-
-
 PARTS = 8
 """For each thread, so that one that has its core for itself takes more of them."""
+
+_pools: dict[int, ThreadPoolExecutor] = {}
 
 
 def share(work: Callable[[int, int], object], count: int, workers: int) -> None:
@@ -32,9 +30,12 @@ def share(work: Callable[[int, int], object], count: int, workers: int) -> None:
     parts = deque(pairwise(count * part // number for part in range(number + 1)))
 
     def take_parts() -> None:
-        with suppress(IndexError):
-            while True:
-                work(*parts.popleft())
+        while parts:
+            try:
+                part = parts.popleft()
+            except IndexError:  # another thread took the last one
+                return
+            work(*part)
 
     helpers = [_pool(workers).submit(take_parts) for _ in range(workers - 1)]
     take_parts()

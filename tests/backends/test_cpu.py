@@ -200,12 +200,13 @@ def test_threads_share_all_samples(size, workers):
     assert sorted(sample for part in done for sample in range(*part)) == list(range(size))
 
 
-def test_the_error_of_a_thread_is_raised():
+@pytest.mark.parametrize("error", [ValueError, IndexError])
+def test_the_error_of_a_part_is_raised(error):
     def work(first, last):
         if first:
-            raise ValueError("in another thread")
+            raise error("in one of the parts")
 
-    with pytest.raises(ValueError, match="in another thread"):
+    with pytest.raises(error, match="in one of the parts"):
         threads.share(work, 4, 2)
 
 

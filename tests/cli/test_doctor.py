@@ -18,7 +18,7 @@ def test_doctor_finds_nothing_bad_here():
     said = run("doctor")
 
     assert said.exit_code == 0, said.output
-    for line in ("Python", "nvidia.dali", "NVRTC", "numpy reference", "equals its formula"):
+    for line in ("Python", "nvidia.dali", "NVRTC", "mixing on the CPU", "equals its formula"):
         assert line in said.output
 
 
@@ -52,6 +52,21 @@ def test_doctor_names_the_command_for_a_library_that_is_missing(monkeypatch):
     assert "pip install 'dali-mixup[cuda12]'" in finding.advice
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_doctor_says_whether_numba_mixes_on_the_cpu(monkeypatch, there):
+    if there:
+        require("numba")
+    else:
+        monkeypatch.setattr(
+            "dali_mixup.backends.cpu.compiled_loops", lambda: (None, "numba does not load (no)")
+        )
+
+    (finding,) = (found for found in doctor.examine("numpy") if found.what == "numba")
+
+    assert finding.state == (GOOD if there else NOTE)
+    assert finding.advice == ("" if there else "pip install numba")
+
+
 def test_a_library_that_does_not_load_is_a_line_of_the_report(monkeypatch):
     def refuse(module):
         if module == "torch":
@@ -64,7 +79,7 @@ def test_a_library_that_does_not_load_is_a_line_of_the_report(monkeypatch):
 
     assert findings["torch"].state == NOTE
     assert "libcudnn.so.9" in findings["torch"].detail
-    assert findings["numpy reference"].state == GOOD
+    assert findings["mixing on the CPU"].state == GOOD
 
 
 @pytest.fixture
