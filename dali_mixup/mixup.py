@@ -204,10 +204,13 @@ class Mixup:
         self._keep("_place", copy(self._place))  # of the Mixup whose settings were replaced
         self._judged = False
         self._process, self._rank_elsewhere = os.getpid(), 0
+        self._environment = _Environment()
         _stay_outside_of_graphs()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_rank_elsewhere": self.global_rank}
+        return {
+            **self.__dict__, "_rank_elsewhere": self.global_rank, "_environment": _Environment()
+        }  # fmt: skip
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _place=copy(state["_place"]))
@@ -330,15 +333,22 @@ class Mixup:
         In a process that has none, such as a worker that was spawned, it is that of the process
         from which this Mixup came.
         """
-        rank = _global_rank() if self.rank is None else self.rank
+        rank = self._own_rank()
         return self._rank_elsewhere if rank is None else rank
+
+    def _own_rank(self) -> int | None:
+        """The setting, else this process's; None where there is neither."""
+        if self.rank is not None:
+            return self.rank
+        distributed = _distributed_rank()
+        return self._environment.rank() if distributed is None else distributed
 
     def worker(self) -> tuple[int, ...]:
         """Id and seed of the torch DataLoader's worker that draws; empty elsewhere."""
         found = _worker()
         if not found and self._process != os.getpid():
             self._process = os.getpid()
-            if self.rank is None and _global_rank() is None:
+            if self._own_rank() is None:
                 advise_process(stacklevel=5)
         return found
 
@@ -380,7 +390,8 @@ class Mixup:
             return unmixed(images.batch_size)
         ignored = None if self.ignore_index is None else self._ignored(labels, self.ignore_index)
         if ignored is None:
-            return self._draw(images.batch_size, images.size, position)
+            size = images.size if self.cutmix_alpha else None
+            return self._draw(images.batch_size, size, position)
         kept = np.flatnonzero(~ignored)
         return among(self._draw(len(kept), images.size, position), kept, images.batch_size)
 
@@ -597,11 +608,29 @@ def _stay_outside_of_graphs() -> None:
         Mixup._run = staticmethod(tensors.outside_of_graphs)
 
 
-def _global_rank() -> int | None:
-    """That of torch.distributed, or the environment's; None where there is neither."""
+def _distributed_rank() -> int | None:
+    """That of torch.distributed; None where it is not initialised."""
     distributed = sys.modules.get("torch.distributed")
-    if distributed is not None and distributed.is_available() and distributed.is_initialized():
-        return int(distributed.get_rank())
+    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+        return None
+    return int(distributed.get_rank())
+
+
+class _Environment:
+    """The variable RANK, which a process reads once: reading takes longer than drawing."""
+
+    def __init__(self) -> None:
+        self._process = 0
+        self._rank: int | None = None
+
+    def rank(self) -> int | None:
+        """Its value, or None where it is not set; ValueError where it is no number."""
+        if self._process != os.getpid():
+            self._rank, self._process = _rank_in_environment(), os.getpid()
+        return self._rank
+
+
+def _rank_in_environment() -> int | None:
     rank = os.environ.get("RANK")
     if rank is None:
         return None

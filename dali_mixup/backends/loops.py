@@ -243,6 +243,12 @@ def mix_samples(first, last, pixels, out, partners, lam, boxes, form):
     scratch = np.empty(RUN * channels, np.float32)
     for i in range(first, last):
         to, partner, share = i * size, partners[i] * size, lam[i]
+        if size == height * width and not len(boxes):
+            _weigh(
+                out[to : to + size], pixels[to : to + size], pixels[partner : partner + size],
+                share, form[2][0], form[3][0],
+            )  # fmt: skip
+            continue
         if len(boxes):
             y0, y1, x0, x1 = boxes[i, 0], boxes[i, 1], boxes[i, 2], boxes[i, 3]
             if y0 < y1 and x0 < x1:
