@@ -151,7 +151,7 @@ def advise_compiling(obstacle: str, values: int, *, stacklevel: int) -> None:
     if values >= LARGE_BATCH:
         warnings.warn(
             f"{obstacle}: images on the CPU are mixed by plain numpy, which gives the same bits "
-            "and takes many times as long; pip install numba",
+            "and takes many times as long; pip install --upgrade numba",
             UncompiledWarning,
             stacklevel=stacklevel + 1,
         )

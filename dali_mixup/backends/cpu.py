@@ -82,7 +82,7 @@ def compiled_loops() -> tuple[Any, str]:
     """:mod:`dali_mixup.backends.compiled`, or None and why it does not load."""
     try:
         return import_module("dali_mixup.backends.compiled"), ""
-    except ImportError as error:
+    except Exception as error:  # a library that does not fit the others raises what it likes
         return None, f"numba does not load ({error})"
 
 

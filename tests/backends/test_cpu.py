@@ -339,7 +339,7 @@ def test_without_numba_numpy_mixes_and_says_so():
             assert (cpu.blend(images, unmixed(8)) == 1).all()
         [warning] = caught
         assert warning.category.__name__ == "UncompiledWarning"
-        assert "pip install numba" in str(warning.message)
+        assert "pip install --upgrade numba" in str(warning.message)
     """
 
     subprocess.run([sys.executable, "-c", program], check=True)

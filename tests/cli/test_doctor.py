@@ -64,7 +64,7 @@ def test_doctor_says_whether_numba_mixes_on_the_cpu(monkeypatch, there):
     (finding,) = (found for found in doctor.examine("numpy") if found.what == "numba")
 
     assert finding.state == (GOOD if there else NOTE)
-    assert finding.advice == ("" if there else "pip install numba")
+    assert finding.advice == ("" if there else "pip install --upgrade numba")
 
 
 def test_a_library_that_does_not_load_is_a_line_of_the_report(monkeypatch):

@@ -140,6 +140,7 @@ ROWS = {  # name in the README: method of the batches, method of the loader
     "dali-mixup": ("dali-mixup", "dali-mixup from uint8"),
     "dali-mixup, only the class replaced": ("", "dali-mixup, class swapped"),
     'dali-mixup, mode="elem"': ("dali-mixup elem", ""),
+    "dali-mixup, without numba": ("dali-mixup, without numba", ""),
     "timm, batch": ("timm batch", "DALI + timm batch"),
     "timm, elem": ("timm elem", "DALI + timm elem"),
     "torchvision": ("torchvision", "DALI + torchvision"),
