@@ -298,9 +298,12 @@ def draw_plan(
         lam, box = _draw_each(rng, batch_size, image_size, draws)
         return MixPlan._drawn(partner, lam, box, image_size)
     share, edges = _draw_one(rng, image_size, draws)
-    box = None if edges is None else np.full((batch_size, 4), edges, np.int32)
     lam = np.empty(batch_size, np.float32)
     lam.fill(share)
+    box = None
+    if edges is not None:
+        box = np.empty((batch_size, 4), np.int32)
+        box[:] = edges
     return MixPlan._drawn(partner, lam, box, image_size)
 
 

@@ -102,7 +102,9 @@ def _compiled_loops() -> Finding:
     """numba, which is not needed and many times as fast as numpy."""
     loops, obstacle = import_module("dali_mixup.backends.cpu").compiled_loops()
     if loops is None:
-        return Finding("numba", NOTE, f"{obstacle}; numpy mixes on the CPU", "pip install --upgrade numba")
+        return Finding(
+            "numba", NOTE, f"{obstacle}; numpy mixes on the CPU", "pip install --upgrade numba"
+        )
     return Finding("numba", GOOD, f"{import_module('numba').__version__}, mixes on the CPU")
 
 

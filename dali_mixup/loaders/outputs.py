@@ -51,7 +51,7 @@ def replaced(batch: Any, outputs: Mapping[str, Any]) -> Any:
 
 
 def _is_container(batch: Any) -> bool:
-    return isinstance(batch, (Mapping, tuple, list))
+    return isinstance(batch, (dict, tuple, list, Mapping))
 
 
 def _split(container: Any, name: str) -> tuple[Any, str]:
@@ -72,6 +72,8 @@ def _keys(container: Any) -> Any:
 
 
 def _with(container: Any, changed: dict[Any, Any]) -> Any:
+    if type(container) is dict:
+        return container | changed
     if isinstance(container, MutableMapping):
         fresh = copy(container)
         for key, value in changed.items():
