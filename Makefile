@@ -52,7 +52,7 @@ test-wheel: .venv-core/ready
 	$(CORE)/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall build/wheel/*
 	cd tests && DALI_MIXUP_TEST_BACKENDS=numpy ../$(CORE)/pytest
 
-# The oldest versions: numpy 1.26, CuPy 13.6, and DALI 1.53 and 2.0 in turn. CuPy 13 does not look for
+# The oldest versions: numpy 1.26, numba 0.59, CuPy 13.6, and DALI 1.53 and 2.0 in turn. CuPy 13 does not look for
 # NVRTC's wheel by itself. DALI 2.0's proxy forks, and its own loader crashes in a process that has run
 # many pipelines, so that its test has a process of its own. NVRTC is the newest, and what it compiles
 # is executed by `make test`.
