@@ -59,11 +59,24 @@ class Position(NamedTuple):
 
 @dataclass
 class Place:
-    """Where a Mixup's own calls stand, and where the next loader over it begins."""
+    """Where a Mixup stands, which one with other settings takes over.
+
+    Attributes
+    ----------
+    epoch, step : int
+        Of the next call.
+    next_loader_at : (epoch, step)
+        Where the next loader over it begins.
+    enabled : bool
+    rank_elsewhere : int
+        Of the process that it came from.
+    """
 
     epoch: int = 0
     step: int = 0
     next_loader_at: tuple[int, int] = (0, 0)
+    enabled: bool = True
+    rank_elsewhere: int = 0
 
 
 @dataclass(kw_only=True)
@@ -203,14 +216,17 @@ class Mixup:
         self._draws = Draws(*(getattr(self, name) for name in Draws._fields))
         self._keep("_place", copy(self._place))  # of the Mixup whose settings were replaced
         self._judged = False
-        self._process, self._rank_elsewhere = os.getpid(), 0
+        self._keep("enabled", self._place.enabled)
+        self._process = os.getpid()
         self._environment = _Environment()
         _stay_outside_of_graphs()
 
     def __getstate__(self) -> dict[str, Any]:
         return {
-            **self.__dict__, "_rank_elsewhere": self.global_rank, "_environment": _Environment()
-        }  # fmt: skip
+            **self.__dict__,
+            "_place": replace(self._place, rank_elsewhere=self.global_rank),
+            "_environment": _Environment(),
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _place=copy(state["_place"]))
@@ -266,6 +282,8 @@ class Mixup:
             raise AttributeError(
                 f"{name}: a Mixup has no such setting; only enabled can be assigned"
             )
+        if name == "enabled" and "_place" in self.__dict__:
+            self._place.enabled = bool(value)
         super().__setattr__(name, value)
 
     def for_validation(self) -> Mixup:
@@ -334,7 +352,7 @@ class Mixup:
         from which this Mixup came.
         """
         rank = self._own_rank()
-        return self._rank_elsewhere if rank is None else rank
+        return self._place.rank_elsewhere if rank is None else rank
 
     def _own_rank(self) -> int | None:
         """The setting, else this process's; None where there is neither."""

@@ -78,6 +78,7 @@ def prepare(
         )
     if np.may_share_memory(out, images):
         raise ValueError("out: expected memory of its own, got memory that the images share")
+    _require_writable(out)
     return images, form, out
 
 
@@ -106,7 +107,13 @@ def prepare_labels(
         raise ValueError(f"out: expected float32 {shape}, got {out.dtype} {out.shape}")
     elif np.may_share_memory(out, labels):
         raise ValueError("out: expected memory of its own, got memory that the labels share")
+    _require_writable(out)
     return labels, form.ids, out
+
+
+def _require_writable(out: Array) -> None:
+    if not out.flags.writeable:
+        raise ValueError("out: expected an array that can be written to, got a read-only one")
 
 
 def as_float32(pixels: Array) -> Float32Array:

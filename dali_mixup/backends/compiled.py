@@ -27,11 +27,13 @@ def obstacle(form: Conversion) -> str:
 
 
 def mix_into(out: Array, images: Array, plan: MixPlan, form: Conversion, workers: int) -> None:
-    """Mix images of ``form.in_layout`` into a contiguous array of ``form.memory_shape``.
+    """Mix images of ``form.in_layout`` into an array of ``form.memory_shape``.
 
     Parameters
     ----------
-    out, images : array
+    out : array
+        Contiguous, in the processor's order of bytes.
+    images : array
     plan : MixPlan
     form : Conversion
     workers : int
@@ -68,12 +70,15 @@ def mix_ids_into(out: Float32Array, labels: Array, plan: MixPlan, label_smoothin
 
 
 def _contiguous(images: Array, layout: str) -> tuple[Array, str]:
-    """Contiguous images and the order of their axes, which are `layout`'s or channels last."""
+    """Contiguous images in the processor's order of bytes, and the order of their axes.
+
+    That is `layout`, or channels last.
+    """
     for order in (layout, layout.replace("C", "") + "C"):
         pixels = in_order(images, layout, order)
-        if pixels.flags.c_contiguous:
+        if pixels.flags.c_contiguous and pixels.dtype.isnative:
             return pixels, order
-    copied = _memory.empty(images.shape, images.dtype)
+    copied = _memory.empty(images.shape, images.dtype.newbyteorder("="))
     np.copyto(copied, images)
     return copied, layout
 

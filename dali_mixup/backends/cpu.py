@@ -49,7 +49,9 @@ def blend(
         reference.mix_into(out, images, plan, form)
         return out
     ordered = in_order(out, form.out_layout, form.memory_layout)
-    memory = ordered if ordered.flags.c_contiguous else np.empty_like(ordered, order="C")
+    memory = ordered
+    if not (ordered.flags.c_contiguous and ordered.dtype.isnative):
+        memory = np.empty(ordered.shape, ordered.dtype.newbyteorder("="))
     compiled.mix_into(memory, images, plan, form, workers)
     if memory is not ordered:
         np.copyto(ordered, memory)
@@ -70,7 +72,7 @@ def soft_labels(
     """
     labels, are_ids, out = prepare_labels(labels, plan, num_classes, out, empty)
     compiled, _ = compiled_loops()
-    if compiled is not None and are_ids and out.flags.c_contiguous:
+    if compiled is not None and are_ids and out.flags.c_contiguous and out.dtype.isnative:
         compiled.mix_ids_into(out, labels, plan, label_smoothing)
     else:
         reference.mix_labels_into(out, labels, plan, are_ids, label_smoothing)

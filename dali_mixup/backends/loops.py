@@ -4,6 +4,7 @@ They are in one file, because numba's cache notices changes of the file of the f
 called, and of no other file.
 """
 
+import os
 import platform
 from functools import lru_cache
 
@@ -11,6 +12,7 @@ import numpy as np
 from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
 from numba import config, njit, types
+from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic, overload
 
 if config.DISABLE_JIT:
@@ -22,13 +24,20 @@ RUN = 512
 FLOAT16 = np.dtype([("float16", np.uint16)])
 """numba has no float16 on a CPU: its bits travel under this name."""
 
+# A child whose parent compiles in another thread would wait for this lock for ever.
+os.register_at_fork(
+    before=global_compiler_lock.acquire,
+    after_in_parent=global_compiler_lock.release,
+    after_in_child=global_compiler_lock.release,
+)
+
 _OPTIONS = {"nogil": True, "error_model": "numpy"}
 
 
 @lru_cache
 def converts_float16() -> bool:
     """Whether the processor that numba compiles for has instructions for it."""
-    if config.CPU_NAME or config.CPU_FEATURES:
+    if config.CPU_NAME is not None or config.CPU_FEATURES is not None:
         return False
     return platform.machine() == "aarch64" or bool(get_host_cpu_features().get("f16c"))
 

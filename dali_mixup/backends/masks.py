@@ -34,7 +34,7 @@ def mask_shape(shape: tuple[int, ...], dtype: str, plan: Any) -> tuple[int, int,
         raise TypeError(
             f"masks: expected integers of 8 to 64 bits or bools, got {dtype}; cast them"
         )
-    batch, (height, width) = shape[0], mask_size(shape)
+    (height, width), batch = mask_size(shape), shape[0]
     plan.require_fit(batch, height, width)
     require_selecting(getattr(plan, "plan", plan))
     return batch, height, width

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from contextvars import ContextVar
+from functools import lru_cache
 from itertools import pairwise
 
 in_a_loader: ContextVar[bool] = ContextVar("in_a_loader", default=False)
@@ -15,13 +17,12 @@ in_a_loader: ContextVar[bool] = ContextVar("in_a_loader", default=False)
 PARTS = 8
 """For each thread, so that one that has its core for itself takes more of them."""
 
-_pools: dict[int, ThreadPoolExecutor] = {}
-
 
 def share(work: Callable[[int, int], object], count: int, workers: int) -> None:
-    """Call ``work(first, last)`` for parts of ``range(count)``, in `workers` threads.
+    """Call ``work(first, last)`` for parts of ``range(count)``, in at most `workers` threads.
 
-    The thread that calls works as well. `work` releases the GIL.
+    The thread that calls works as well, and alone where no other can be started. `work` releases
+    the GIL.
     """
     if workers == 1:
         work(0, count)
@@ -37,17 +38,24 @@ def share(work: Callable[[int, int], object], count: int, workers: int) -> None:
                 return
             work(*part)
 
-    helpers = [_pool(workers).submit(take_parts) for _ in range(workers - 1)]
-    take_parts()
-    for helper in helpers:
-        if not helper.cancel():
-            helper.result()
+    helpers: list[Future[None]] = []
+    try:
+        with suppress(RuntimeError):  # the interpreter ends, or the system has no more threads
+            for _ in range(workers - 1):
+                helpers.append(_pool().submit(take_parts))
+        take_parts()
+    finally:
+        parts.clear()
+        working = [helper for helper in helpers if not helper.cancel()]
+        wait(working)
+    for helper in working:
+        helper.result()
 
 
-def _pool(workers: int) -> ThreadPoolExecutor:
-    if workers not in _pools:
-        _pools[workers] = ThreadPoolExecutor(workers - 1, "dali-mixup")
-    return _pools[workers]
+@lru_cache(maxsize=1)
+def _pool() -> ThreadPoolExecutor:
+    """Starts threads as they are needed, and keeps them."""
+    return ThreadPoolExecutor(os.cpu_count(), "dali-mixup")
 
 
-os.register_at_fork(after_in_child=_pools.clear)  # threads do not survive a fork
+os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -148,6 +149,37 @@ def test_an_output_that_is_not_contiguous():
     assert (out[..., 1::2] == -1).all()
 
 
+@pytest.mark.parametrize("dtype", [">f4", ">f2", ">u2"])
+@pytest.mark.parametrize("layout", ["CHW", "HWC"])
+def test_images_in_another_order_of_bytes(dtype, layout):
+    native = pixels(np.dtype(dtype).newbyteorder("=").name, (B, 4, 4, 4))
+    output = OutputFormat(dtype="float32", layout="HWC", mean=2.0)
+    want = reference.blend(native, EACH_ITS_OWN, output, layout=layout)
+    out = np.empty(want.shape, ">f4")
+
+    for images in (native, native.astype(dtype)):
+        assert_same_bits(compiled(images, EACH_ITS_OWN, output, layout=layout), want)
+        compiled(images, EACH_ITS_OWN, output, layout=layout, out=out)
+        assert (out == want).all()
+
+
+@pytest.mark.parametrize("module", [cpu, reference])
+def test_an_output_that_cannot_be_written_to_is_refused(module):
+    images, labels, memory = pixels("float32", (B, 3, 6, 10)), np.arange(B), np.zeros((B, 3, 6, 10))
+    memory, soft = memory.astype(np.float32), np.zeros((B, B), np.float32)
+    out, soft_out = memory.view(), soft.view()
+    out.setflags(write=False)
+    soft_out.setflags(write=False)
+
+    with pytest.raises(ValueError, match="out: expected an array that can be written to"):
+        module.blend(images, WEIGHED, out=out)
+    with pytest.raises(ValueError, match="out: expected an array that can be written to"):
+        module.soft_labels(labels, WEIGHED, B, out=soft_out)
+
+    assert not memory.any()
+    assert not soft.any()
+
+
 def test_nothing_is_written_outside_the_output():
     images = images_of("float16", (B, 3, 6, 10))
     for plan, output in itertools.product(plans(6, 10), outputs("float16", "CHW")):
@@ -208,6 +240,77 @@ def test_the_error_of_a_part_is_raised(error):
 
     with pytest.raises(error, match="in one of the parts"):
         threads.share(work, 4, 2)
+
+
+def test_nothing_is_written_once_an_error_is_raised():
+    done, started = [], threading.Event()
+
+    def work(first, last):
+        if threading.current_thread() is threading.main_thread():
+            started.wait(5)
+            raise KeyboardInterrupt
+        started.set()
+        time.sleep(0.05)
+        done.append(first)
+
+    with pytest.raises(KeyboardInterrupt):
+        threads.share(work, 100, 2)
+
+    before = len(done)
+    time.sleep(0.2)
+    assert before == len(done) == 1
+
+
+def test_a_program_that_ends_mixes_without_other_threads():
+    program = """if True:
+        import atexit
+        from dali_mixup.backends import threads
+        done = []
+
+        @atexit.register
+        def mix():
+            threads.share(lambda first, last: done.extend(range(first, last)), 9, 2)
+            assert sorted(done) == list(range(9))
+            print("all samples")
+    """
+
+    said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+    assert said.stdout == b"all samples\n"
+
+
+def test_threads_are_kept_and_no_more_than_are_needed():
+    before = threading.active_count()
+
+    for workers in [2, 3, 2, 4, 3] * 5:
+        threads.share(lambda first, last: None, 16, workers)
+
+    assert threading.active_count() <= max(before, 1 + 3 + 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_process_that_is_forked_while_another_thread_compiles_mixes(tmp_path):
+    require_loops()
+    program = """if True:
+        import os, threading, time
+        import numpy as np
+        from dali_mixup.backends import cpu, loops
+        from dali_mixup.plan import unmixed
+        images = np.ones((2, 1, 2, 2), np.float32)
+        compiling = threading.Thread(target=cpu.blend, args=(images, unmixed(2)))
+        compiling.start()
+        time.sleep(0.3)
+        child = os.fork()
+        if not child:
+            threading.Timer(60, os._exit, (2,)).start()
+            cpu.blend(images, unmixed(2))
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        compiling.join()
+    """
+
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONWARNINGS": "ignore"}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
 
 
 @pytest.fixture
@@ -357,7 +460,10 @@ def test_a_processor_without_float16_leaves_it_to_numpy(monkeypatch):
     compiled(LARGE, unmixed(8))
 
 
-@pytest.mark.parametrize("variables", [{"NUMBA_DISABLE_JIT": "1"}, {"NUMBA_CPU_NAME": "generic"}])
+@pytest.mark.parametrize(
+    "variables",
+    [{"NUMBA_DISABLE_JIT": "1"}, {"NUMBA_CPU_NAME": "generic"}, {"NUMBA_CPU_FEATURES": ""}],
+)
 def test_settings_of_numba_change_no_bit(variables):
     require_loops()
     program = """if True:

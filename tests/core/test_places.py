@@ -121,6 +121,26 @@ def test_a_copy_keeps_the_rank_of_the_process_that_it_came_from(monkeypatch):
     assert pickle.loads(copied).global_rank == 2
 
 
+def test_other_settings_keep_the_rank_of_the_process_that_it_came_from(monkeypatch):
+    monkeypatch.setenv("RANK", "5")
+    copied = pickle.dumps(make_mixup())
+    monkeypatch.delenv("RANK")
+
+    assert dataclasses.replace(pickle.loads(copied), alpha=0.4).global_rank == 5
+
+
+def test_other_settings_leave_mixing_off():
+    mixup = make_mixup()
+    mixup.enabled = False
+
+    changed = dataclasses.replace(mixup, alpha=0.4)
+
+    assert not changed.enabled
+    changed.enabled = True
+    assert not mixup.enabled
+    assert dataclasses.replace(changed, alpha=0.3).enabled
+
+
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, through_pickle])
 def test_a_copy_has_a_place_of_its_own(duplicate):
     mixup = make_mixup()
