@@ -18,6 +18,7 @@ demo: .venv/ready
 # Beside the libraries it replaces, each figure measured in the same run; recorded for the README.
 bench: .venv/bench-ready
 	$(FULL)/python -m benchmarks.speed.cpu --rounds 60 --json benchmarks/results/cpu-blend.json
+	$(FULL)/python -m benchmarks.speed.threads --json benchmarks/results/cpu-threads.json
 	$(FULL)/python -m benchmarks.speed.clips --json benchmarks/results/cpu-clips.json
 	$(FULL)/python -m benchmarks.speed.loader --rounds 14 --json benchmarks/results/cpu-loader.json
 	$(FULL)/python -m benchmarks.speed.loss --json benchmarks/results/cpu-loss.json

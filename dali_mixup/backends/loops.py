@@ -238,7 +238,7 @@ def _mix_rows(
                     _split(out[t:], to_channel, scratch[:n], mean, inverse_std)
                 elif from_pixel == 1:
                     _join(out[t : t + n], scratch, mean, inverse_std)
-                elif channels == 3:
+                elif channels == 3:  # a constant, for which the compiler unrolls the loop
                     _keep_order(out[t : t + n], scratch, 3, mean, inverse_std)
                 else:
                     _keep_order(out[t : t + n], scratch, channels, mean, inverse_std)
@@ -252,7 +252,7 @@ def mix_samples(first, last, pixels, out, partners, lam, boxes, form):
     scratch = np.empty(RUN * channels, np.float32)
     for i in range(first, last):
         to, partner, share = i * size, partners[i] * size, lam[i]
-        if size == height * width and not len(boxes):
+        if size == height * width and not len(boxes):  # a single row, the frequent case
             _weigh(
                 out[to : to + size], pixels[to : to + size], pixels[partner : partner + size],
                 share, form[2][0], form[3][0],
