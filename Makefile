@@ -9,7 +9,7 @@ KEEP_MEMORY = MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184
 
 FASHION_MNIST = /usr/share/datasets/fashion-mnist
 
-.PHONY: demo bench study test test-backends test-others test-wheel test-floors test-sdist nightly lint docs dist
+.PHONY: demo bench study test test-backends test-others test-wheel test-floors test-floors-core test-floors-backends test-sdist nightly lint docs dist
 
 # The main job on real photographs: make demo, or make demo IMAGES=folder/with/one/folder/a/class
 demo: .venv/ready
@@ -57,16 +57,23 @@ test-wheel: .venv-core/ready
 # NVRTC's wheel by itself. DALI 2.0's proxy forks, and its own loader crashes in a process that has run
 # many pipelines, so that its test has a process of its own. NVRTC is the newest, and what it compiles
 # is executed by `make test`.
-test-floors: export DALI_MIXUP_TEST_BACKENDS = numpy,numba,host,torch,dali
 test-floors: .venv-floors/ready
-	export LD_LIBRARY_PATH=$$(echo $(CURDIR)/.venv-floors/lib/python3*/site-packages/nvidia/cuda_nvrtc/lib); \
-	$(FLOORS)/pytest tests/core tests/backends --ignore tests/backends/test_planted_bugs.py \
-		--ignore tests/backends/test_compiler.py --ignore tests/backends/test_counted.py -k 'not ptx' && \
+	$(MAKE) --jobs 2 --output-sync=target test-floors-core test-floors-backends
 	for dali in 1.53.0 2.0.0; do \
 		$(FLOORS)/pip install --quiet --disable-pip-version-check nvidia-dali-cuda120==$$dali && \
 		$(FLOORS)/pytest tests/loaders tests/runs/test_lightning.py \
 			--ignore tests/loaders/test_proxy.py && \
 		$(FLOORS)/pytest tests/loaders/test_proxy.py || exit 1; done
+
+test-floors test-floors-core test-floors-backends: export DALI_MIXUP_TEST_BACKENDS = numpy,numba,host,torch,dali
+test-floors test-floors-core test-floors-backends: export LD_LIBRARY_PATH = \
+	$(shell echo $(CURDIR)/.venv-floors/lib/python3*/site-packages/nvidia/cuda_nvrtc/lib)
+test-floors-core: .venv-floors/ready
+	$(FLOORS)/pytest tests/core
+
+test-floors-backends: .venv-floors/ready
+	$(FLOORS)/pytest tests/backends --ignore tests/backends/test_planted_bugs.py \
+		--ignore tests/backends/test_compiler.py --ignore tests/backends/test_counted.py -k 'not ptx'
 
 # A wheel and a source distribution, in dist/, ready to be published.
 dist: .venv/ready
