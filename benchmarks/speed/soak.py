@@ -13,6 +13,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -182,10 +183,19 @@ def usage(batches: int) -> Usage:
     return Usage(
         batches,
         round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 2),
-        len(os.listdir("/proc/self/fd")),
+        _open_files(),
         len(os.listdir("/proc/self/task")),
         round(torch.cuda.memory_allocated() / 2**20, 2) if torch.cuda.is_initialized() else 0.0,
     )
+
+
+def _open_files() -> int:
+    """Without images: DALI's threads read the next ones at any time, and close them."""
+    found = []
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed in the meantime
+            found.append(os.readlink(link))
+    return sum(not name.endswith(".jpg") for name in found)
 
 
 def settled(usages: list[Usage]) -> dict[str, tuple[float, float]]:
