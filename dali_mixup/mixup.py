@@ -635,7 +635,7 @@ def _distributed_rank() -> int | None:
 
 
 class _Environment:
-    """The variable RANK, which a process reads once: reading takes longer than drawing."""
+    """The variable RANK, read once in a process: each reading takes some microseconds."""
 
     def __init__(self) -> None:
         self._process = 0
